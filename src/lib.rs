@@ -1,0 +1,3 @@
+//! What supervises: command line, configuration, emperor, master, stats.
+
+pub mod config;

@@ -1,0 +1,6 @@
+//! The system calls that `std` and `nix` lack, behind safe functions.
+//!
+//! This is the only crate of ours whose point is `unsafe`: everything above it (but the shared-memory
+//! cache and the language plugins) forbids it. What `nix` already offers safely is used directly.
+
+pub mod shm;

@@ -1,0 +1,11 @@
+//! What runs inside a worker: event loop, connections, requests, responses, log lines, host services, and the
+//! trait [`language::Language`] that a plugin implements.
+//!
+//! Read [`language`] first (the boundary to a language), then [`settings`], [`control`] and [`scoreboard`] (the
+//! boundary to the master).
+
+pub mod control;
+pub mod language;
+pub mod request;
+pub mod scoreboard;
+pub mod settings;
