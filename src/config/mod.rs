@@ -22,7 +22,12 @@ pub enum Origin {
     Environment,
     CommandLine,
     /// `line` is 1-based; 0 where the format has no lines (JSON, XML).
-    File { path: PathBuf, line: u32 },
+    File {
+        path: PathBuf,
+        line: u32,
+    },
     /// Made by another option (`set`, `declare-option`).
-    Derived { from: Box<Origin> },
+    Derived {
+        from: Box<Origin>,
+    },
 }

@@ -72,10 +72,19 @@ pub enum ToZygote {
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub enum FromZygote {
     /// The app is loaded (or will be in each worker, with `lazy-apps`); ready to fork.
-    Loaded { apps: Vec<App>, language: String },
+    Loaded {
+        apps: Vec<App>,
+        language: String,
+    },
     /// Nothing could be loaded and `need-app` holds, or the app called `sys.exit`: the zygote ends with `code`. The reason is in the log already.
-    Failed { code: i32, message: String },
-    ForkFailed { worker: u32, message: String },
+    Failed {
+        code: i32,
+        message: String,
+    },
+    ForkFailed {
+        worker: u32,
+        message: String,
+    },
 }
 
 /// Worker to master, on the worker's own pair.

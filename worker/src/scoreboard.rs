@@ -198,7 +198,8 @@ impl<'b> CoreSlot<'b> {
     /// A copy of those variables: bytes that may be torn or hostile, to be parsed like a packet off the wire.
     pub fn vars(&self) -> Vec<u8> {
         let length = (self.get(CoreCell::VarsLength) as usize).min(VARS_BYTES);
-        let mut out: Vec<u8> = self.cells[CoreCell::Count as usize..].iter().take(length.div_ceil(8)).flat_map(|c| c.load(Relaxed).to_le_bytes()).collect();
+        let mut out: Vec<u8> =
+            self.cells[CoreCell::Count as usize..].iter().take(length.div_ceil(8)).flat_map(|c| c.load(Relaxed).to_le_bytes()).collect();
         out.truncate(length);
         out
     }
