@@ -12,6 +12,20 @@ use crate::settings::Settings;
 /// reads it removes it from its environment, so that no child of an app sees it.
 pub const BOOT_ENV: &str = "IMPERATOR_BOOT";
 
+/// What the interpreter of a Python zygote runs: `PYTHON [-O|-OO] [-S] -c PYTHON_BOOTSTRAP EXTENSION`, where `EXTENSION` is the
+/// absolute path of our extension module. The working directory leaves `sys.path` before anything is imported, so that no file
+/// of an app's is taken for a module of Python's; the extension puts the right entries there later.
+pub const PYTHON_BOOTSTRAP: &str = "\
+import sys
+if sys.path and sys.path[0] == '': del sys.path[0]
+import importlib.machinery as machinery, importlib.util as util
+loader = machinery.ExtensionFileLoader('imperator_python', sys.argv[1])
+spec = util.spec_from_file_location('imperator_python', sys.argv[1], loader=loader)
+extension = sys.modules['imperator_python'] = util.module_from_spec(spec)
+loader.exec_module(extension)
+extension.main()
+";
+
 /// Everything that a zygote (or, with `master = false`, the one process itself) gets from the process that starts it.
 /// Descriptors are numbers: they are inherited over the exec, and the receiver sets close-on-exec on them at once.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
