@@ -3,15 +3,18 @@
 //! [`reader`] makes one ordered list of [`Entry`]s out of everything the user wrote (uWSGI's dialect and precedence);
 //! [`table`] knows every option and applies the list to the settings.
 
+pub mod reader;
 pub mod table;
 
+use std::fmt;
 use std::path::PathBuf;
 
 /// One key with its value, in the order in which uWSGI would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub key: String,
-    /// `None`: the key stood alone (a flag on the command line, `master` in an ini file).
+    /// `None`: the option had no value on the command line. A key that stands alone in a file has the value "", as in uWSGI
+    /// (which tells the two apart for numbers: `--cheaper` is 1, `cheaper` in a file is 0).
     pub value: Option<String>,
     pub origin: Origin,
 }
@@ -30,4 +33,29 @@ pub enum Origin {
     Derived {
         from: Box<Origin>,
     },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("environment"),
+            Self::CommandLine => f.write_str("command line"),
+            Self::File { path, line: 0 } => write!(f, "{}", path.display()),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Derived { from } => from.fmt(f),
+        }
+    }
+}
+
+/// Something worth saying that does not stop the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    pub origin: Origin,
+    pub text: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.text)
+    }
 }

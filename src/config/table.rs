@@ -76,3 +76,13 @@ pub enum Status {
 pub fn lookup(_name: &str) -> Option<&'static Spec> {
     None
 }
+
+/// The option of that one-letter name.
+pub fn by_short(letter: char) -> Option<&'static Spec> {
+    all().find(|spec| spec.short == Some(letter))
+}
+
+/// Every option.
+pub fn all() -> impl Iterator<Item = &'static Spec> {
+    std::iter::empty()
+}
