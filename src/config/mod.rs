@@ -1,13 +1,16 @@
 //! From command line, environment and files to typed [`Settings`].
 //!
 //! [`reader`] makes one ordered list of [`Entry`]s out of everything the user wrote (uWSGI's dialect and precedence);
-//! [`table`] knows every option and applies the list to the settings.
+//! [`table`] knows every option; [`load`] applies the list to the settings, in order, and says what is odd about it.
 
+mod load;
 pub mod reader;
 pub mod table;
 
 use std::fmt;
 use std::path::PathBuf;
+
+pub use load::{Command, ConfigError, Loaded, Mode, load};
 
 /// One key with its value, in the order in which uWSGI would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub enum Origin {
     Derived {
         from: Box<Origin>,
     },
+    /// No single place: what is missing, or two options that do not go together.
+    Whole,
 }
 
 impl fmt::Display for Origin {
@@ -43,15 +48,22 @@ impl fmt::Display for Origin {
             Self::File { path, line: 0 } => write!(f, "{}", path.display()),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Derived { from } => from.fmt(f),
+            Self::Whole => f.write_str("configuration"),
         }
     }
 }
 
-/// Something worth saying that does not stop the start.
+/// One thing to say about the configuration. Whether it stops the start is told by the list that it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     pub origin: Origin,
     pub text: String,
+}
+
+impl Diagnostic {
+    pub fn new(origin: &Origin, text: impl Into<String>) -> Self {
+        Self { origin: origin.clone(), text: text.into() }
+    }
 }
 
 impl fmt::Display for Diagnostic {
