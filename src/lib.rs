@@ -1,3 +1,4 @@
 //! What supervises: command line, configuration, emperor, master, stats.
 
 pub mod config;
+pub mod emperor;

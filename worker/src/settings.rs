@@ -580,6 +580,8 @@ pub struct Emperor {
     pub stats: Option<String>,
     pub tyrant: bool,
     pub tyrant_nofollow: bool,
+    /// `emperor-tyrant-initgroups`: the owner's supplementary groups instead of none.
+    pub tyrant_initgroups: bool,
     pub nofollow: bool,
     pub extra_extension: Vec<String>,
     pub magic_exec: bool,
@@ -618,6 +620,7 @@ impl Default for Emperor {
             stats: None,
             tyrant: false,
             tyrant_nofollow: false,
+            tyrant_initgroups: false,
             nofollow: false,
             extra_extension: vec![],
             magic_exec: false,
