@@ -4,5 +4,7 @@
 //! cache and the language plugins) forbids it. What `nix` already offers safely is used directly.
 
 pub mod fork;
+pub mod process;
+pub mod seqpacket;
 pub mod shm;
 pub mod title;

@@ -1,0 +1,150 @@
+//! Forking, and descriptors over an exec.
+
+use std::collections::BTreeSet;
+use std::io::{Error, Result};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Mutex;
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::unistd::{ForkResult, Pid};
+
+/// The two sides of a [`fork`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    Child,
+    /// The child's pid.
+    Parent(Pid),
+}
+
+/// Forks a process that has one thread only, so that the child may do anything; with more threads it is refused
+/// (a lock that another thread holds would stay locked in the child for ever).
+pub fn fork() -> Result<Fork> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(Error::other(format!(
+            "fork in a process of {threads} threads"
+        )));
+    }
+    // SAFETY: there is no other thread, so no lock or allocator state can be caught in the middle of a change.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => Ok(Fork::Child),
+        ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+    }
+}
+
+/// Ends this process without running destructors or exit handlers: what a forked child that failed does.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Owns a descriptor that came over the exec that started this process (its number was in an environment variable or in a message). It is made
+/// close-on-exec. An error if it is not open, is one of 0 to 2, or was taken before.
+pub fn take_inherited(fd: i32) -> Result<OwnedFd> {
+    static TAKEN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+    // SAFETY: fcntl on a number that is no open descriptor fails with EBADF and does nothing.
+    if fd < 3 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(Error::new(
+            std::io::ErrorKind::InvalidInput,
+            format!("descriptor {fd} was not handed over"),
+        ));
+    }
+    let mut taken = TAKEN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !taken.insert(fd) {
+        return Err(Error::new(
+            std::io::ErrorKind::InvalidInput,
+            format!("descriptor {fd} was taken twice"),
+        ));
+    }
+    // SAFETY: it is open, and the set above makes this the only owner of an inherited descriptor of that number.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_cloexec(owned.as_fd(), true)?;
+    Ok(owned)
+}
+
+/// A copy (close-on-exec, 3 or above) of an open descriptor that is known by its number only: standard streams, `fd://N`.
+pub fn duplicate(fd: i32) -> Result<OwnedFd> {
+    // SAFETY: fcntl on a number that is no open descriptor fails with EBADF; on success the new descriptor is ours alone.
+    unsafe {
+        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) {
+            -1 => Err(Error::last_os_error()),
+            copy => Ok(OwnedFd::from_raw_fd(copy)),
+        }
+    }
+}
+
+/// Makes `target` (0, 1 or 2) a copy of `source`.
+pub fn redirect(source: BorrowedFd<'_>, target: i32) -> Result<()> {
+    // SAFETY: dup2 onto a standard stream closes only that stream, which no `OwnedFd` of ours owns.
+    match unsafe { libc::dup2(source.as_raw_fd(), target.clamp(0, 2)) } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an exec closes it.
+pub fn set_cloexec(fd: BorrowedFd<'_>, cloexec: bool) -> Result<()> {
+    let flags = if cloexec {
+        FdFlag::FD_CLOEXEC
+    } else {
+        FdFlag::empty()
+    };
+    fcntl(fd, FcntlArg::F_SETFD(flags))?;
+    Ok(())
+}
+
+pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<()> {
+    let mut flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    flags.set(OFlag::O_NONBLOCK, nonblocking);
+    fcntl(fd, FcntlArg::F_SETFL(flags))?;
+    Ok(())
+}
+
+/// Marks every descriptor from 3 up close-on-exec: what the parent left open does not leak into apps.
+pub fn cloexec_from_3() -> Result<()> {
+    // SAFETY: close_range with CLOSE_RANGE_CLOEXEC only sets a flag on descriptors.
+    match unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Milliseconds of CLOCK_MONOTONIC: the clock of the scoreboard's deadlines, the same in all processes and over an exec.
+pub fn monotonic_ms() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
+        t.tv_sec() as u64 * 1000 + t.tv_nsec() as u64 / 1_000_000
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standard_stream_or_a_closed_descriptor_cannot_be_taken_and_none_twice() {
+        assert!(take_inherited(1).is_err());
+        assert!(take_inherited(999_999).is_err());
+        let fd = std::os::fd::IntoRawFd::into_raw_fd(duplicate(0).unwrap());
+        let owned = take_inherited(fd).unwrap();
+        assert!(take_inherited(fd).is_err());
+        drop(owned);
+    }
+
+    #[test]
+    fn fork_is_refused_beside_other_threads() {
+        let other = std::thread::spawn(std::thread::park);
+        assert!(fork().is_err());
+        other.thread().unpark();
+        other.join().unwrap();
+    }
+}
