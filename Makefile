@@ -1,0 +1,52 @@
+# make demo: an emperor with a Django, a Flask and a plain WSGI vassal behind nginx.
+# make test: everything the tests need, and all tests.
+# Each installs what it needs (scripts/setup.sh says what that is).
+
+CARGO ?= cargo
+
+.PHONY: help build release demo test test-rust lint fmt conformance bench manual clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## the binary and the Python extension, for development
+	$(CARGO) build --workspace
+
+release: ## the same, optimised
+	$(CARGO) build --workspace --release
+
+demo: ## emperor, three vassals and nginx on loopback; Ctrl-C ends it
+	@scripts/setup.sh demo
+	@$(CARGO) build --workspace --release
+	@scripts/demo.sh
+
+test: ## all tests, black-box ones on a real nginx, Django and Flask
+	@scripts/setup.sh test
+	$(CARGO) build --workspace
+	scripts/run-tests.sh
+
+lint: ## fmt, clippy -D warnings, cargo deny
+	@scripts/setup.sh lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) deny --offline --log-level error check bans licenses sources
+
+conformance: ## the shared black-box cases, where they are (CONFORMANCE=folder)
+	@scripts/setup.sh conformance
+	$(CARGO) build --workspace
+	scripts/conformance.sh
+
+bench: ## CPU per request side by side with uWSGI, in one run
+	@scripts/setup.sh bench
+	$(CARGO) build --workspace --release
+	benches/side-by-side.py
+
+manual: ## regenerate docs/options.md from the option table
+	$(CARGO) run -q -- options --markdown > docs/options.md
+
+fmt: ## format
+	$(CARGO) fmt --all
+
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf .venv demo/run
