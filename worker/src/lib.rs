@@ -4,8 +4,12 @@
 //! Read [`language`] first (the boundary to a language), then [`settings`], [`control`] and [`scoreboard`] (the
 //! boundary to the master).
 
+mod body;
+mod clock;
 pub mod control;
 pub mod language;
 pub mod request;
+mod response;
 pub mod scoreboard;
 pub mod settings;
+mod socket;

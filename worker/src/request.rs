@@ -4,10 +4,16 @@
 //! released while it waits and only then.
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering::Relaxed;
 
-use imperator_protocol::vars::Vars;
+use imperator_protocol::vars::{self, Vars};
 
-use crate::language::Yield;
+use crate::body::Body;
+use crate::clock;
+use crate::language::{NoLock, Yield};
+use crate::response::{Outcome, Response};
+use crate::scoreboard::{CoreCell, CoreSlot, WorkerCell, WorkerSlot};
+use crate::settings::Protocol;
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,44 +49,72 @@ pub enum HeadError {
     Name,
 }
 
-/// A request in hand. (Skeleton: the signatures are the contract, the bodies follow.)
-pub struct Request<'c> {
-    _marker: std::marker::PhantomData<&'c ()>,
+/// What a [`Request`] is made of.
+pub(crate) struct Parts<'c> {
+    pub socket: BorrowedFd<'c>,
+    pub protocol: Protocol,
+    pub vars: Vars<'c>,
+    pub modifier1: u8,
+    pub modifier2: u8,
+    pub core: u32,
+    pub body: Body<'c>,
+    pub response: Response<'c>,
+    /// Emptied by the owner for each request.
+    pub logvars: &'c mut Vec<u8>,
+    pub board: Board<'c>,
 }
 
-#[allow(unused_variables, clippy::unimplemented, clippy::unused_self)]
+/// The places in shared memory that a request thread counts in.
+#[derive(Clone, Copy)]
+pub(crate) struct Board<'c> {
+    pub worker: WorkerSlot<'c>,
+    pub core: CoreSlot<'c>,
+}
+
+/// A request in hand.
+pub struct Request<'c> {
+    parts: Parts<'c>,
+    app: Option<u32>,
+    read_errors: u32,
+    exceptions: u32,
+}
+
 impl<'c> Request<'c> {
+    pub(crate) fn new(parts: Parts<'c>) -> Self {
+        Self { parts, app: None, read_errors: 0, exceptions: 0 }
+    }
+
     /// The variables as the front end sent them (or as the HTTP head was turned into them).
     pub fn vars(&self) -> Vars<'_> {
-        unimplemented!()
+        self.parts.vars
     }
 
     /// The last variable of that name.
     pub fn var(&self, name: &[u8]) -> Option<&[u8]> {
-        unimplemented!()
+        self.parts.vars.get(name)
     }
 
     pub fn modifier1(&self) -> u8 {
-        unimplemented!()
+        self.parts.modifier1
     }
 
     pub fn modifier2(&self) -> u8 {
-        unimplemented!()
+        self.parts.modifier2
     }
 
     /// Which request thread, from 0.
     pub fn core(&self) -> u32 {
-        unimplemented!()
+        self.parts.core
     }
 
     /// Whether it came over the uwsgi protocol: only there may variables name code to load (with `dynamic-apps`).
     pub fn from_uwsgi(&self) -> bool {
-        unimplemented!()
+        self.parts.protocol == Protocol::Uwsgi
     }
 
     /// The connection, for `wsgi.input.fileno()` and `uwsgi.connection_fd()`.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        unimplemented!()
+        self.parts.socket
     }
 
     // -- the body
@@ -88,47 +122,54 @@ impl<'c> Request<'c> {
     /// Reads at most `buf.len()` bytes of the body, chunked ones decoded; 0 at its end. Never reads past CONTENT_LENGTH.
     /// May return less than asked; answers `100 Continue` before the first wait where the client expects it.
     pub fn read(&mut self, buf: &mut [u8], lock: &dyn Yield) -> Result<usize, BodyError> {
-        unimplemented!()
+        let result = self.parts.body.read(buf, lock);
+        self.count_read(result)
     }
 
     /// Bytes that are left, where the length is known (not with a chunked body).
     pub fn remaining(&self) -> Option<u64> {
-        unimplemented!()
+        self.parts.body.remaining()
     }
 
     /// Reads the next chunk of a chunked body as `uwsgi.chunked_read` does: empty at the end. `timeout` in seconds, `None`: `chunked-input-timeout`.
     pub fn read_chunk(&mut self, timeout: Option<u32>, lock: &dyn Yield) -> Result<Vec<u8>, BodyError> {
-        unimplemented!()
+        let result = self.parts.body.read_chunk(timeout, lock);
+        self.count_read(result)
     }
 
     /// Goes to a position in the body; works only with `post-buffering`.
     pub fn seek(&mut self, position: u64) -> Result<(), BodyError> {
-        unimplemented!()
+        self.parts.body.seek(position)
     }
 
     pub fn tell(&self) -> u64 {
-        unimplemented!()
+        self.parts.body.position()
+    }
+
+    fn count_read<T>(&mut self, result: Result<T, BodyError>) -> Result<T, BodyError> {
+        self.read_errors += u32::from(result.is_err());
+        result
     }
 
     // -- the head
 
     /// Starts a head with `200 OK`-like `status` (code and phrase), dropping one that was not sent yet.
     pub fn set_status(&mut self, status: &[u8]) -> Result<(), HeadError> {
-        unimplemented!()
+        self.parts.response.set_status(status)
     }
 
     /// Adds a header; order, case and repeats are kept.
     pub fn add_header(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-        unimplemented!()
+        self.parts.response.add_header(name, value)
     }
 
     pub fn head_sent(&self) -> bool {
-        unimplemented!()
+        self.parts.response.head_sent()
     }
 
     /// The status code set so far; 0 if none.
     pub fn status(&self) -> u16 {
-        unimplemented!()
+        self.parts.response.status()
     }
 
     // -- sending
@@ -136,48 +177,79 @@ impl<'c> Request<'c> {
     /// Sends `data`, and the head before it if that is not out yet (one system call for both). Empty data sends the head alone.
     /// More bytes than a Content-Length header promised are cut. Tries without waiting first, under the language's lock.
     pub fn write(&mut self, data: &[u8], lock: &dyn Yield) -> Result<(), WriteError> {
-        unimplemented!()
+        self.parts.response.write(&[data], lock)
     }
 
     /// As [`Self::write`], for several parts that go out in one system call where the peer takes them.
     pub fn write_vectored(&mut self, parts: &[&[u8]], lock: &dyn Yield) -> Result<(), WriteError> {
-        unimplemented!()
+        self.parts.response.write(parts, lock)
     }
 
     /// Sends `length` bytes (`None`: all that is left, at most Content-Length) of `file` from `offset`, the head before them.
     pub fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: Option<u64>, lock: &dyn Yield) -> Result<(), WriteError> {
-        unimplemented!()
+        self.parts.response.send_file(file, offset, length, lock)
     }
 
     /// Replaces what was not sent yet by a plain-text error page (`500 Internal Server Error` ...) and closes the connection after it.
-    /// If the head is out already, the connection is cut so that the peer sees an incomplete response.
+    /// If the head is out already, the connection is cut: the peer sees an incomplete response wherever its length was told.
     pub fn fail(&mut self, status: u16, lock: &dyn Yield) {
-        unimplemented!()
+        self.parts.response.fail(status, lock);
     }
 
     // -- what the log line and the stats say
 
-    /// The app that answers, for `app: N` and its counters, and how its mount point shows in stats.
+    /// The app that answers, for `app: N` and its counters.
     pub fn set_app(&mut self, id: u32) {
-        unimplemented!()
+        self.app = Some(id);
+    }
+
+    pub(crate) fn app(&self) -> Option<u32> {
+        self.app
     }
 
     /// `uwsgi.set_logvar`.
     pub fn set_logvar(&mut self, name: &[u8], value: &[u8]) {
-        unimplemented!()
+        if !name.is_empty() {
+            vars::push(self.parts.logvars, name, value);
+        }
     }
 
     pub fn logvar(&self, name: &[u8]) -> Option<&[u8]> {
-        unimplemented!()
+        Vars::parse(self.parts.logvars).ok()?.get(name)
     }
 
     /// Counts an exception of the app's (worker, core and app counters).
     pub fn count_exception(&mut self) {
-        unimplemented!()
+        self.exceptions += 1;
+        self.parts.board.worker.cell(WorkerCell::Exceptions).fetch_add(1, Relaxed);
+        self.parts.board.core.cell(CoreCell::Exceptions).fetch_add(1, Relaxed);
+        if let Some((_, exceptions)) = self.app.and_then(|id| self.parts.board.worker.app(id)) {
+            exceptions.fetch_add(1, Relaxed);
+        }
     }
 
     /// Seconds from now at which the master kills this worker (`uwsgi.set_user_harakiri`); 0: takes that back.
     pub fn set_harakiri(&mut self, seconds: u32) {
-        unimplemented!()
+        let deadline = if seconds == 0 { 0 } else { clock::monotonic_ms() + u64::from(seconds) * 1000 };
+        self.parts.board.core.cell(CoreCell::Deadline).store(deadline, Relaxed);
+    }
+
+    // -- for the loop
+
+    pub(crate) fn read_errors(&self) -> u32 {
+        self.read_errors
+    }
+
+    pub(crate) fn body(&mut self) -> &mut Body<'c> {
+        &mut self.parts.body
+    }
+
+    pub(crate) fn response(&self) -> &Response<'c> {
+        &self.parts.response
+    }
+
+    /// Sends what is still due of the response.
+    pub(crate) fn finish(&mut self) -> Outcome {
+        self.parts.response.finish(&NoLock)
     }
 }

@@ -1,0 +1,9 @@
+//! The clocks that the scoreboard is written with.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// CLOCK_MONOTONIC in milliseconds, which all processes of the host share.
+pub(crate) fn monotonic_ms() -> u64 {
+    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
+    (now.tv_sec().max(0) as u64) * 1000 + (now.tv_nsec().max(0) as u64) / 1_000_000
+}

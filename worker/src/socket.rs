@@ -1,0 +1,92 @@
+//! Calls on a connection's socket. None of them blocks except [`wait`].
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::sendfile::sendfile;
+use nix::sys::socket::{MsgFlags, UnixAddr, recv, sendmsg};
+
+use crate::language::Yield;
+
+/// What a socket is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    Read,
+    Write,
+}
+
+/// Sends what the kernel takes now; `more` says that more follows at once (so that it is not sent as a packet of its own).
+pub(crate) fn try_send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    if more {
+        flags |= MsgFlags::from_bits_retain(nix::libc::MSG_MORE);
+    }
+    loop {
+        match sendmsg::<UnixAddr>(socket.as_raw_fd(), parts, &[], flags, None) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Receives what is there now; 0 is the end of the stream.
+pub(crate) fn try_recv(socket: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match recv(socket.as_raw_fd(), buf, MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Waits until the socket is ready; false after `seconds` without it. The language's lock is released meanwhile.
+pub(crate) fn wait(socket: BorrowedFd<'_>, ready: Ready, seconds: u32, lock: &dyn Yield) -> io::Result<bool> {
+    let flags = match ready {
+        Ready::Read => PollFlags::POLLIN,
+        Ready::Write => PollFlags::POLLOUT,
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds.into());
+    let mut result = Ok(false);
+    lock.allow(&mut || {
+        result = loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let timeout = PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(socket.as_fd(), flags)], timeout) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => break Err(errno.into()),
+                Ok(n) => break Ok(n > 0),
+            }
+        };
+    });
+    result
+}
+
+/// As [`wait`] for writing; a peer that does not read for that long is an error.
+pub(crate) fn wait_to_write(socket: BorrowedFd<'_>, seconds: u32, lock: &dyn Yield) -> io::Result<()> {
+    if wait(socket, Ready::Write, seconds, lock)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+}
+
+/// Sends `length` bytes of `file` from `offset`.
+pub(crate) fn send_file(
+    socket: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    length: u64,
+    seconds: u32,
+    lock: &dyn Yield,
+) -> io::Result<()> {
+    let mut at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let end = at.saturating_add_unsigned(length);
+    while at < end {
+        let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 20);
+        match sendfile(socket, file, Some(&mut at), count) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => wait_to_write(socket, seconds, lock)?,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
