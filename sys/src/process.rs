@@ -21,9 +21,7 @@ pub enum Fork {
 pub fn fork() -> Result<Fork> {
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {
-        return Err(Error::other(format!(
-            "fork in a process of {threads} threads"
-        )));
+        return Err(Error::other(format!("fork in a process of {threads} threads")));
     }
     // SAFETY: there is no other thread, so no lock or allocator state can be caught in the middle of a change.
     match unsafe { nix::unistd::fork() }? {
@@ -44,19 +42,11 @@ pub fn take_inherited(fd: i32) -> Result<OwnedFd> {
     static TAKEN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
     // SAFETY: fcntl on a number that is no open descriptor fails with EBADF and does nothing.
     if fd < 3 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return Err(Error::new(
-            std::io::ErrorKind::InvalidInput,
-            format!("descriptor {fd} was not handed over"),
-        ));
+        return Err(Error::new(std::io::ErrorKind::InvalidInput, format!("descriptor {fd} was not handed over")));
     }
-    let mut taken = TAKEN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if !taken.insert(fd) {
-        return Err(Error::new(
-            std::io::ErrorKind::InvalidInput,
-            format!("descriptor {fd} was taken twice"),
-        ));
+        return Err(Error::new(std::io::ErrorKind::InvalidInput, format!("descriptor {fd} was taken twice")));
     }
     // SAFETY: it is open, and the set above makes this the only owner of an inherited descriptor of that number.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -86,11 +76,7 @@ pub fn redirect(source: BorrowedFd<'_>, target: i32) -> Result<()> {
 
 /// Whether an exec closes it.
 pub fn set_cloexec(fd: BorrowedFd<'_>, cloexec: bool) -> Result<()> {
-    let flags = if cloexec {
-        FdFlag::FD_CLOEXEC
-    } else {
-        FdFlag::empty()
-    };
+    let flags = if cloexec { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
     fcntl(fd, FcntlArg::F_SETFD(flags))?;
     Ok(())
 }
@@ -105,14 +91,7 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<()> {
 /// Marks every descriptor from 3 up close-on-exec: what the parent left open does not leak into apps.
 pub fn cloexec_from_3() -> Result<()> {
     // SAFETY: close_range with CLOSE_RANGE_CLOEXEC only sets a flag on descriptors.
-    match unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3u32,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    } {
+    match unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
         -1 => Err(Error::last_os_error()),
         _ => Ok(()),
     }
@@ -120,9 +99,7 @@ pub fn cloexec_from_3() -> Result<()> {
 
 /// Milliseconds of CLOCK_MONOTONIC: the clock of the scoreboard's deadlines, the same in all processes and over an exec.
 pub fn monotonic_ms() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
-        t.tv_sec() as u64 * 1000 + t.tv_nsec() as u64 / 1_000_000
-    })
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() as u64 * 1000 + t.tv_nsec() as u64 / 1_000_000)
 }
 
 #[cfg(test)]

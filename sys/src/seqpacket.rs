@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixCredentials, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixCredentials, recvmsg, sendmsg, setsockopt,
+    socketpair, sockopt,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,12 +40,7 @@ pub struct Received<T> {
 impl SeqPacket {
     /// Two connected ends, both close-on-exec and blocking.
     pub fn pair() -> Result<(Self, Self)> {
-        let (a, b) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         Ok((Self { fd: a }, Self { fd: b }))
     }
 
@@ -72,22 +67,13 @@ impl SeqPacket {
     pub fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let text = serde_json::to_vec(message)?;
         if text.len() > MAX_PACKET || fds.len() > MAX_FDS {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("a message of {} bytes is too long", text.len()),
-            ));
+            return Err(Error::new(ErrorKind::InvalidInput, format!("a message of {} bytes is too long", text.len())));
         }
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         loop {
-            match sendmsg::<()>(
-                self.fd.as_raw_fd(),
-                &[IoSlice::new(&text)],
-                control,
-                MsgFlags::MSG_NOSIGNAL,
-                None,
-            ) {
+            match sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(&text)], control, MsgFlags::MSG_NOSIGNAL, None) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
@@ -104,29 +90,16 @@ impl SeqPacket {
             return Ok(None);
         }
         if truncated {
-            return Err(Error::new(
-                ErrorKind::InvalidData,
-                "a packet was too long, or carried too many descriptors",
-            ));
+            return Err(Error::new(ErrorKind::InvalidData, "a packet was too long, or carried too many descriptors"));
         }
-        let message = serde_json::from_slice(&buffer[..length])
-            .map_err(|e| Error::new(ErrorKind::InvalidData, e))?;
+        let message = serde_json::from_slice(&buffer[..length]).map_err(|e| Error::new(ErrorKind::InvalidData, e))?;
         Ok(Some(Received { message, fds, pid }))
     }
 
-    fn recv_raw(
-        &self,
-        buffer: &mut [u8],
-        space: &mut Vec<u8>,
-    ) -> Result<(usize, bool, Vec<OwnedFd>, Option<i32>)> {
+    fn recv_raw(&self, buffer: &mut [u8], space: &mut Vec<u8>) -> Result<(usize, bool, Vec<OwnedFd>, Option<i32>)> {
         let mut slices = [IoSliceMut::new(buffer)];
         let packet = loop {
-            match recvmsg::<()>(
-                self.fd.as_raw_fd(),
-                &mut slices,
-                Some(&mut *space),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            ) {
+            match recvmsg::<()>(self.fd.as_raw_fd(), &mut slices, Some(&mut *space), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(packet) => break packet,
                 Err(Errno::EINTR) => space.clear(),
                 Err(Errno::ECONNRESET) => return Ok((0, false, vec![], None)),
@@ -137,17 +110,12 @@ impl SeqPacket {
         for control in packet.cmsgs().into_iter().flatten() {
             match control {
                 // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
-                ControlMessageOwned::ScmRights(raw) => fds.extend(
-                    raw.into_iter()
-                        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-                ),
+                ControlMessageOwned::ScmRights(raw) => fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })),
                 ControlMessageOwned::ScmCredentials(who) => pid = Some(who.pid()),
                 _ => {}
             }
         }
-        let truncated = packet
-            .flags
-            .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+        let truncated = packet.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
         Ok((packet.bytes, truncated, fds, pid))
     }
 }
@@ -172,14 +140,9 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         there.send(&("hello", 7), &[writer.as_fd()]).unwrap();
         let got = here.recv::<(String, u32)>().unwrap().unwrap();
-        assert_eq!(
-            (got.message, got.pid),
-            (("hello".into(), 7), Some(std::process::id() as i32))
-        );
+        assert_eq!((got.message, got.pid), (("hello".into(), 7), Some(std::process::id() as i32)));
         drop(writer);
-        std::fs::File::from(got.fds.into_iter().next().unwrap())
-            .write_all(b"x")
-            .unwrap();
+        std::fs::File::from(got.fds.into_iter().next().unwrap()).write_all(b"x").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "x");
@@ -197,10 +160,7 @@ mod tests {
         let (here, there) = SeqPacket::pair().unwrap();
         there.send(&"text", &[]).unwrap();
         there.send(&5, &[]).unwrap();
-        assert_eq!(
-            here.recv::<u8>().unwrap_err().kind(),
-            ErrorKind::InvalidData
-        );
+        assert_eq!(here.recv::<u8>().unwrap_err().kind(), ErrorKind::InvalidData);
         assert_eq!(here.recv::<u8>().unwrap().unwrap().message, 5);
     }
 

@@ -38,24 +38,10 @@ impl SharedCells {
     }
 
     fn map(memfd: OwnedFd, cells: usize) -> std::io::Result<Self> {
-        let length = std::num::NonZeroUsize::new(cells.max(1) * 8)
-            .ok_or(std::io::ErrorKind::InvalidInput)?;
+        let length = std::num::NonZeroUsize::new(cells.max(1) * 8).ok_or(std::io::ErrorKind::InvalidInput)?;
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
-        let base = unsafe {
-            mmap(
-                None,
-                length,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-                &memfd,
-                0,
-            )?
-        };
-        Ok(Self {
-            base: base.cast(),
-            cells,
-            memfd,
-        })
+        let base = unsafe { mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &memfd, 0)? };
+        Ok(Self { base: base.cast(), cells, memfd })
     }
 
     /// The cells. A page that was cut off by another process raises SIGBUS, so the segment is sealed by whoever
