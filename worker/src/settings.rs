@@ -27,6 +27,8 @@ pub struct Settings {
     pub vassal: Vassal,
     /// `uwsgi.opt`: every key of the list in order of first appearance with its values; `None` is an option without a value (True in Python).
     pub opt: Vec<(String, Vec<Option<String>>)>,
+    /// Where the values of `opt` were written, key by key and value by value in the same order, for messages: `/srv/app.ini:3`, `command line`.
+    pub origins: Vec<(String, Vec<String>)>,
 }
 
 impl Settings {
