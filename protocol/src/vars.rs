@@ -48,7 +48,12 @@ impl<'b> Vars<'b> {
 
     /// The last variable of that name (repeated ones: the last wins).
     pub fn get(&self, name: &[u8]) -> Option<&'b [u8]> {
-        self.iter().filter(|(n, _)| *n == name).last().map(|(_, v)| v)
+        self.iter().filter(|(other, _)| *other == name).last().map(|(_, value)| value)
+    }
+
+    /// How many variables there are, repeats included.
+    pub fn count(&self) -> usize {
+        self.iter().count()
     }
 
     /// The encoded block.

@@ -1,0 +1,117 @@
+//! A request head as CGI variables, in the order of uWSGI's http-socket.
+
+use super::error::HeadError;
+use super::head::Head;
+use super::target::push_decoded;
+use crate::vars::push;
+
+/// What the server knows about a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnInfo<'c> {
+    /// REMOTE_ADDR: the client's address; empty on a unix socket.
+    pub remote_addr: &'c str,
+    /// SERVER_NAME: the name of the host.
+    pub server_name: &'c str,
+    /// SERVER_PORT: the port of the socket, in digits.
+    pub server_port: &'c str,
+    /// Whether it came over TLS: adds `HTTPS=on`.
+    pub https: bool,
+    /// Whether an empty SCRIPT_NAME goes along. With `manage-script-name` it does not.
+    pub with_script_name: bool,
+}
+
+/// Appends the variables of a request to an encoded block (see [`crate::vars`]). On an error `out` is left with a part of them.
+///
+/// Repeated headers are joined with `, `, cookies with `; `. `Proxy` is left out, as HTTP_PROXY would set the proxy of
+/// an app's own requests ("httpoxy"), and so are names with `_`, as they would pass for those with `-`.
+pub fn to_vars(head: &Head<'_>, conn: &ConnInfo<'_>, out: &mut Vec<u8>) -> Result<(), HeadError> {
+    let target = &head.parts;
+    push(out, b"REQUEST_METHOD", head.method());
+    push_with(out, b"PATH_INFO", |out| push_decoded(out, target.path))?;
+    push_with(out, b"REQUEST_URI", |out| {
+        push_uri(out, target.path, target.query);
+        Ok(())
+    })?;
+    push(out, b"QUERY_STRING", target.query.unwrap_or_default());
+    push(out, b"SERVER_PROTOCOL", head.version().as_str().as_bytes());
+    if conn.with_script_name {
+        push(out, b"SCRIPT_NAME", b"");
+    }
+    push(out, b"SERVER_NAME", conn.server_name.as_bytes());
+    push(out, b"SERVER_PORT", conn.server_port.as_bytes());
+    push(out, b"REMOTE_ADDR", conn.remote_addr.as_bytes());
+    if conn.https {
+        push(out, b"HTTPS", b"on");
+    }
+    push_headers(out, head)
+}
+
+/// The path of an absolute target too, as if it had been asked for in the usual form.
+fn push_uri(out: &mut Vec<u8>, path: &[u8], query: Option<&[u8]>) {
+    out.extend_from_slice(path);
+    if let Some(query) = query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+}
+
+fn push_headers(out: &mut Vec<u8>, head: &Head<'_>) -> Result<(), HeadError> {
+    if let (Some(authority), None) = (head.parts.authority, head.header(b"host")) {
+        push(out, b"HTTP_HOST", authority);
+    }
+    for (index, (name, value)) in head.headers().enumerate() {
+        let same = |(other, _): &(&[u8], &[u8])| other.len() == name.len() && other.eq_ignore_ascii_case(name);
+        if is_dropped(name) || head.headers().take(index).any(|header| same(&header)) {
+            continue;
+        }
+        push_name(out, name);
+        push_value(out, |out| {
+            out.extend_from_slice(value);
+            for (_, value) in head.headers().skip(index + 1).filter(same) {
+                out.extend_from_slice(separator(name));
+                out.extend_from_slice(value);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn is_dropped(name: &[u8]) -> bool {
+    name.contains(&b'_') || name.eq_ignore_ascii_case(b"proxy")
+}
+
+fn separator(name: &[u8]) -> &'static [u8] {
+    if name.eq_ignore_ascii_case(b"cookie") { b"; " } else { b", " }
+}
+
+fn push_name(out: &mut Vec<u8>, name: &[u8]) {
+    let bare = name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"content-length");
+    let prefix: &[u8] = if bare { b"" } else { b"HTTP_" };
+    out.extend_from_slice(&length(prefix.len() + name.len()));
+    out.extend_from_slice(prefix);
+    out.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
+}
+
+fn push_with(out: &mut Vec<u8>, name: &[u8], fill: impl FnOnce(&mut Vec<u8>) -> Result<(), HeadError>) -> Result<(), HeadError> {
+    out.extend_from_slice(&length(name.len()));
+    out.extend_from_slice(name);
+    push_value(out, fill)
+}
+
+/// A value that is put together in place: its length is filled in afterwards.
+fn push_value(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>) -> Result<(), HeadError>) -> Result<(), HeadError> {
+    let at = out.len();
+    out.extend_from_slice(&[0; 2]);
+    fill(out)?;
+    let filled = length(out.len() - at - 2);
+    out[at..at + 2].copy_from_slice(&filled);
+    Ok(())
+}
+
+/// Nothing made of a head is longer than the head, which [`super::MAX_HEAD`] bounds: a joint of two values is shorter than
+/// the name, colon and line end that it stands for.
+fn length(bytes: usize) -> [u8; 2] {
+    debug_assert!(bytes <= usize::from(u16::MAX));
+    (bytes as u16).to_le_bytes()
+}

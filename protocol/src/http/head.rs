@@ -1,0 +1,319 @@
+//! The grammar of a request head: lines, names, values. What the fields mean is in [`super::fields`].
+
+use super::error::HeadError;
+use super::fields::{Fields, Framing, Meaning};
+use super::target::Target;
+use crate::bytes::{is_blank, is_token, text_length, trim};
+
+/// The largest head, whatever the limit asked for: that of a uwsgi packet, so that every variable fits its u16 length.
+pub const MAX_HEAD: usize = crate::packet::MAX_DATASIZE;
+
+/// The most header lines in a head. It bounds the work of looking for repeats; browsers and proxies send some 10 to 40.
+pub const MAX_HEADERS: usize = 128;
+
+/// The protocol of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+impl Version {
+    /// As it stands in a request line, a status line and SERVER_PROTOCOL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// A request head that was read and checked. It borrows from the buffer.
+#[derive(Clone)]
+pub struct Head<'b> {
+    buffer: &'b [u8],
+    length: usize,
+    method: &'b [u8],
+    target: &'b [u8],
+    pub(super) parts: Target<'b>,
+    version: Version,
+    meaning: Meaning,
+    headers: Headers,
+}
+
+impl<'b> Head<'b> {
+    /// As sent: methods are case-sensitive.
+    pub fn method(&self) -> &'b [u8] {
+        self.method
+    }
+
+    /// As sent, nothing decoded.
+    pub fn target(&self) -> &'b [u8] {
+        self.target
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Names as sent, values without the blanks around them, in order. All of them, also those that are no variables later.
+    pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + '_ {
+        let buffer = self.buffer;
+        self.headers.spans[..self.headers.count].iter().map(move |span| span.of(buffer))
+    }
+
+    /// The first header of that name, in whatever case.
+    pub fn header(&self, name: &[u8]) -> Option<&'b [u8]> {
+        self.headers().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Bytes of the head: where the body starts.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// How long the body is.
+    pub fn framing(&self) -> Framing {
+        self.meaning.framing
+    }
+
+    /// Whether the client wants the connection for another request.
+    pub fn keep_alive(&self) -> bool {
+        self.meaning.keep_alive
+    }
+
+    /// A name with `_` is dropped later; if there is one with `-` in its place too, it was meant to be taken for that.
+    fn refuse_ambiguous_names(&self) -> Result<(), HeadError> {
+        let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let same = |a: &[u8], b: &[u8]| a.len() == b.len() && a.iter().map(dashed).eq(b.iter().map(dashed));
+        let plain = |name: &[u8]| !name.contains(&b'_');
+        let ambiguous =
+            self.headers().filter(|(name, _)| !plain(name)).any(|(odd, _)| self.headers().any(|(name, _)| plain(name) && same(odd, name)));
+        if ambiguous { Err(HeadError::AmbiguousName) } else { Ok(()) }
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub fn expects_continue(&self) -> bool {
+        self.meaning.expects_continue
+    }
+}
+
+impl std::fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        f.debug_struct("Head")
+            .field("method", &text(self.method))
+            .field("target", &text(self.target))
+            .field("version", &self.version)
+            .field("headers", &self.headers().map(|(name, value)| (text(name), text(value))).collect::<Vec<_>>())
+            .field("length", &self.length)
+            .field("meaning", &self.meaning)
+            .finish()
+    }
+}
+
+/// Where the headers are in the buffer. Offsets fit u16 because of [`MAX_HEAD`], which keeps this at a kilobyte.
+#[derive(Clone)]
+struct Headers {
+    spans: [Span; MAX_HEADERS],
+    count: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Span {
+    name: (u16, u16),
+    value: (u16, u16),
+}
+
+impl Span {
+    fn of(self, buffer: &[u8]) -> (&[u8], &[u8]) {
+        let part = |(start, end): (u16, u16)| &buffer[usize::from(start)..usize::from(end)];
+        (part(self.name), part(self.value))
+    }
+}
+
+/// Reads the request head at the start of `buffer`: `None` if more bytes are needed. A head longer than `limit` bytes
+/// (`buffer-size`, at most [`MAX_HEAD`]) is refused. Errors show as soon as the bytes that make them are there, and the
+/// answer to a buffer never contradicts the one to a beginning of it.
+pub fn parse_head(buffer: &[u8], limit: usize) -> Result<Option<Head<'_>>, HeadError> {
+    let limit = limit.min(MAX_HEAD);
+    let mut cursor = Cursor { bytes: &buffer[..buffer.len().min(limit)], at: 0 };
+    let line = match request_line(&mut cursor) {
+        Ok(line) => line,
+        Err(stop) => return stop.or_wait(buffer.len() < limit, HeadError::LineTooLong(limit)),
+    };
+    match header_lines(&mut cursor) {
+        Ok((headers, fields)) => finish(cursor.bytes, cursor.at, line, headers, &fields).map(Some),
+        Err(stop) => stop.or_wait(buffer.len() < limit, HeadError::TooLong(limit)),
+    }
+}
+
+/// Why reading stopped before the end of the head.
+enum Stop {
+    More,
+    Wrong(HeadError),
+}
+
+impl Stop {
+    fn or_wait<T>(self, room: bool, too_long: HeadError) -> Result<Option<T>, HeadError> {
+        match self {
+            Self::More if room => Ok(None),
+            Self::More => Err(too_long),
+            Self::Wrong(error) => Err(error),
+        }
+    }
+}
+
+impl From<HeadError> for Stop {
+    fn from(error: HeadError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+struct RequestLine<'b> {
+    method: &'b [u8],
+    target: &'b [u8],
+    version: Version,
+}
+
+fn request_line<'b>(cursor: &mut Cursor<'b>) -> Result<RequestLine<'b>, Stop> {
+    // One empty line before the request is what RFC 9112 2.2 asks a server to bear with, after old clients' bodies.
+    if cursor.peek()? == b'\r' {
+        cursor.line_end(HeadError::Method)?;
+    }
+    let method = cursor.take_while(is_token)?;
+    if method.is_empty() || cursor.next()? != b' ' {
+        return Err(HeadError::Method.into());
+    }
+    let target = cursor.take_while(|byte| byte > b' ' && byte != 0x7f && byte != b'#')?;
+    match cursor.next()? {
+        b' ' if !target.is_empty() => {}
+        b' ' | b'\r' | b'\n' => return Err(HeadError::NoTarget.into()),
+        _ => return Err(HeadError::TargetCharacter.into()),
+    }
+    let version = version(cursor)?;
+    cursor.line_end(HeadError::Protocol)?;
+    Ok(RequestLine { method, target, version })
+}
+
+fn version(cursor: &mut Cursor<'_>) -> Result<Version, Stop> {
+    for &expected in b"HTTP/" {
+        if cursor.next()? != expected {
+            return Err(HeadError::Protocol.into());
+        }
+    }
+    let major = cursor.next()?;
+    if !major.is_ascii_digit() || cursor.next()? != b'.' {
+        return Err(HeadError::Protocol.into());
+    }
+    match (major, cursor.next()?) {
+        (b'1', b'0') => Ok(Version::Http10),
+        (b'1', b'1') => Ok(Version::Http11),
+        (_, minor) if minor.is_ascii_digit() => Err(HeadError::Version.into()),
+        _ => Err(HeadError::Protocol.into()),
+    }
+}
+
+fn header_lines<'b>(cursor: &mut Cursor<'b>) -> Result<(Headers, Fields<'b>), Stop> {
+    let mut headers = Headers { spans: [Span::default(); MAX_HEADERS], count: 0 };
+    let mut fields = Fields::default();
+    while cursor.peek()? != b'\r' {
+        let name = header_name(cursor)?;
+        let value = header_value(cursor)?;
+        let span = Span { name, value };
+        *headers.spans.get_mut(headers.count).ok_or(HeadError::TooManyHeaders)? = span;
+        headers.count += 1;
+        let (name, value) = span.of(cursor.bytes);
+        fields.note(name, value)?;
+    }
+    cursor.line_end(HeadError::Name)?;
+    Ok((headers, fields))
+}
+
+/// The name and the colon after it.
+fn header_name(cursor: &mut Cursor<'_>) -> Result<(u16, u16), Stop> {
+    let start = cursor.at;
+    let name = cursor.take_while(is_token)?;
+    let range = offsets(start, cursor.at);
+    match cursor.next()? {
+        b':' if !name.is_empty() => Ok(range),
+        b' ' | b'\t' if name.is_empty() => Err(HeadError::Folded.into()),
+        b' ' | b'\t' => Err(HeadError::BlankBeforeColon.into()),
+        b'\r' => Err(HeadError::NoColon.into()),
+        b'\n' => Err(HeadError::BareLineFeed.into()),
+        _ => Err(HeadError::Name.into()),
+    }
+}
+
+/// The value without the blanks around it, and the end of its line.
+fn header_value(cursor: &mut Cursor<'_>) -> Result<(u16, u16), Stop> {
+    let rest = &cursor.bytes[cursor.at..];
+    let line = &rest[..text_length(rest)];
+    let blanks = line.iter().take_while(|&&byte| is_blank(byte)).count();
+    let start = cursor.at + blanks;
+    let range = offsets(start, start + trim(&line[blanks..]).len());
+    cursor.at += line.len();
+    match cursor.peek()? {
+        b'\r' | b'\n' => cursor.line_end(HeadError::NoColon)?,
+        control => return Err(HeadError::Control(control).into()),
+    }
+    Ok(range)
+}
+
+/// Both are at most [`MAX_HEAD`], as the cursor sees no more of the buffer.
+fn offsets(start: usize, end: usize) -> (u16, u16) {
+    (start as u16, end as u16)
+}
+
+fn finish<'b>(
+    buffer: &'b [u8],
+    length: usize,
+    line: RequestLine<'b>,
+    headers: Headers,
+    fields: &Fields<'b>,
+) -> Result<Head<'b>, HeadError> {
+    let parts = Target::parse(line.method, line.target)?;
+    let meaning = fields.meaning(line.version, parts.authority)?;
+    let RequestLine { method, target, version } = line;
+    let head = Head { buffer, length, method, target, parts, version, meaning, headers };
+    if fields.underscores {
+        head.refuse_ambiguous_names()?
+    }
+    Ok(head)
+}
+
+/// What has arrived, and how far it is read.
+struct Cursor<'b> {
+    bytes: &'b [u8],
+    at: usize,
+}
+
+impl<'b> Cursor<'b> {
+    fn peek(&self) -> Result<u8, Stop> {
+        self.bytes.get(self.at).copied().ok_or(Stop::More)
+    }
+
+    fn next(&mut self) -> Result<u8, Stop> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    /// The bytes up to the first that does not belong; that one must have arrived.
+    fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> Result<&'b [u8], Stop> {
+        let rest = &self.bytes[self.at..];
+        let length = rest.iter().position(|&byte| !belongs(byte)).ok_or(Stop::More)?;
+        self.at += length;
+        Ok(&rest[..length])
+    }
+
+    /// A carriage return and a line feed; `otherwise` if there is anything but a line end.
+    fn line_end(&mut self, otherwise: HeadError) -> Result<(), Stop> {
+        match self.next()? {
+            b'\r' if self.next()? == b'\n' => Ok(()),
+            b'\r' => Err(HeadError::BareCarriageReturn.into()),
+            b'\n' => Err(HeadError::BareLineFeed.into()),
+            _ => Err(otherwise.into()),
+        }
+    }
+}

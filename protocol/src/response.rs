@@ -1,0 +1,279 @@
+//! Response heads: what goes out before a body, over every protocol that speaks HTTP back.
+//!
+//! Nothing is added to what the application gave: no Date, no Server, no Connection, unless the caller asks for it.
+
+use crate::bytes::{decimal, trim};
+
+/// Why a status line or a header is refused. Nothing of it was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseError {
+    #[error("a {0} holds a carriage return, a line feed or a NUL")]
+    ControlCharacter(&'static str),
+    #[error("a status does not start with a number from 100 to 999")]
+    Status,
+    #[error("a header name is empty or holds a blank, a colon or a control character")]
+    Name,
+    #[error("a Content-Length is not a decimal number, or is a second, different one")]
+    ContentLength,
+}
+
+/// A head in the making. [`ResponseHead::start`] begins another one in the same memory.
+#[derive(Debug, Clone, Default)]
+pub struct ResponseHead {
+    bytes: Vec<u8>,
+    status: u16,
+    headers: u32,
+    content_length: Option<u64>,
+    transfer_encoding: bool,
+    close: bool,
+}
+
+impl ResponseHead {
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new(), status: 0, headers: 0, content_length: None, transfer_encoding: false, close: false }
+    }
+
+    /// Forgets the head and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::new() };
+    }
+
+    /// Starts a head, dropping what was there. `protocol` is the request's SERVER_PROTOCOL (HTTP/1.0 if that is empty or nonsense),
+    /// `status` the code and its phrase as they are to go out; a bare code gets its phrase.
+    pub fn start(&mut self, protocol: &[u8], status: &[u8]) -> Result<(), ResponseError> {
+        refuse_line_ends(status, "status")?;
+        let code = status_code(status)?;
+        self.clear();
+        self.status = code;
+        self.bytes.extend_from_slice(checked_protocol(protocol));
+        self.bytes.push(b' ');
+        self.bytes.extend_from_slice(status);
+        if status.len() == 3 {
+            self.bytes.push(b' ');
+            self.bytes.extend_from_slice(reason(code).as_bytes());
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    /// Adds a header as it is: order, case and repeats are kept. Names are not held to RFC 9110's tokens, as applications
+    /// get along with others today; only what would break the head is refused.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
+        refuse_line_ends(name, "header name")?;
+        if name.is_empty() || name.iter().any(|&byte| byte <= b' ' || byte == b':' || byte == 0x7f) {
+            return Err(ResponseError::Name);
+        }
+        refuse_line_ends(value, "header value")?;
+        self.note(name, trim(value))?;
+        for part in [name, b": ", value, b"\r\n"] {
+            self.bytes.extend_from_slice(part);
+        }
+        self.headers += 1;
+        Ok(())
+    }
+
+    /// Keeps what decides how the body is framed.
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
+        let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+        match name.len() {
+            14 if is(b"content-length") => {
+                let length = decimal(value).ok_or(ResponseError::ContentLength)?;
+                if self.content_length.replace(length).is_some_and(|before| before != length) {
+                    return Err(ResponseError::ContentLength);
+                }
+            }
+            17 if is(b"transfer-encoding") => self.transfer_encoding = true,
+            10 if is(b"connection") => {
+                self.close |= value.split(|&byte| byte == b',').any(|option| trim(option).eq_ignore_ascii_case(b"close"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a head was started.
+    pub fn is_started(&self) -> bool {
+        self.status != 0
+    }
+
+    /// The code of the status line; 0 before [`Self::start`].
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// How many headers were added.
+    pub fn header_count(&self) -> u32 {
+        self.headers
+    }
+
+    /// What the Content-Length header promises, in bytes.
+    pub fn content_length(&self) -> Option<u64> {
+        self.content_length
+    }
+
+    /// Whether the application frames the body itself.
+    pub fn has_transfer_encoding(&self) -> bool {
+        self.transfer_encoding
+    }
+
+    /// Whether the application asked for the end of the connection (`Connection: close`).
+    pub fn asks_to_close(&self) -> bool {
+        self.close
+    }
+
+    /// The status line and the headers so far, without the empty line after them.
+    pub fn lines(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Ends the head with its empty line; nothing may be added after this. The bytes are ready to be sent.
+    pub fn finish(&mut self) -> &[u8] {
+        self.bytes.extend_from_slice(b"\r\n");
+        &self.bytes
+    }
+}
+
+fn refuse_line_ends(bytes: &[u8], what: &'static str) -> Result<(), ResponseError> {
+    let wrong = bytes.iter().fold(false, |found, &byte| found | (byte == b'\r') | (byte == b'\n') | (byte == 0));
+    if wrong { Err(ResponseError::ControlCharacter(what)) } else { Ok(()) }
+}
+
+/// Three digits, alone or before a blank.
+fn status_code(status: &[u8]) -> Result<u16, ResponseError> {
+    match status {
+        [_, _, _] => code(status),
+        [a, b, c, b' ', ..] => code(&[*a, *b, *c]),
+        _ => Err(ResponseError::Status),
+    }
+}
+
+fn code(digits: &[u8]) -> Result<u16, ResponseError> {
+    decimal(digits).and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 100).ok_or(ResponseError::Status)
+}
+
+/// The peer names its protocol itself: it must not be able to write our headers with it.
+fn checked_protocol(protocol: &[u8]) -> &[u8] {
+    let sound = protocol.len() <= 16 && protocol.starts_with(b"HTTP/") && protocol.iter().all(|byte| byte.is_ascii_graphic());
+    if sound { protocol } else { b"HTTP/1.0" }
+}
+
+/// Whether the response to `method` with that status has a body at all (RFC 9112, 6.3). A Content-Length may stand in its head even so.
+pub fn may_have_body(method: &[u8], status: u16) -> bool {
+    method != b"HEAD" && status >= 200 && status != 204 && status != 304
+}
+
+/// Appends a whole response of our own: `500 Internal Server Error` and the like in plain text, closing the connection.
+pub fn push_error_page(out: &mut Vec<u8>, protocol: &[u8], method: &[u8], status: u16) {
+    let reason = reason(status);
+    out.extend_from_slice(checked_protocol(protocol));
+    let head = format!(" {status} {reason}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", reason.len());
+    out.extend_from_slice(head.as_bytes());
+    if may_have_body(method, status) {
+        out.extend_from_slice(reason.as_bytes());
+    }
+}
+
+/// The answer to `Expect: 100-continue`.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What goes before the data of a chunk; [`CHUNK_END`] goes after it.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkStart {
+    bytes: [u8; 18],
+    start: usize,
+}
+
+/// What goes after the data of a chunk.
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// What goes after the last chunk.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+impl ChunkStart {
+    /// For a chunk of `length` bytes, which is not 0: an empty chunk would end the body.
+    pub fn new(length: std::num::NonZeroUsize) -> Self {
+        let mut bytes = *b"0000000000000000\r\n";
+        let mut start = 16;
+        let mut left = length.get();
+        while left > 0 {
+            start -= 1;
+            bytes[start] = b"0123456789abcdef"[left & 15];
+            left >>= 4;
+        }
+        Self { bytes, start }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+/// The phrase of a status code; `Unknown` for those that have none (IANA's registry, RFC 9110).
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        207 => "Multi-Status",
+        208 => "Already Reported",
+        226 => "IM Used",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        305 => "Use Proxy",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        418 => "I'm a teapot",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        506 => "Variant Also Negotiates",
+        507 => "Insufficient Storage",
+        508 => "Loop Detected",
+        510 => "Not Extended",
+        511 => "Network Authentication Required",
+        _ => "Unknown",
+    }
+}
