@@ -3,3 +3,5 @@
 pub mod config;
 pub mod emperor;
 pub mod master;
+pub mod privileges;
+pub mod sockets;

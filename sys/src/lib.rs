@@ -7,4 +7,5 @@ pub mod fork;
 pub mod process;
 pub mod seqpacket;
 pub mod shm;
+pub mod socket;
 pub mod title;

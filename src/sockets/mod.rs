@@ -1,0 +1,210 @@
+//! Listening sockets: bound before anything loads, made once, kept over reloads.
+
+mod address;
+mod bind;
+mod inherit;
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use imperator_worker::control::Listener;
+use imperator_worker::settings::{Protocol, Settings, SocketOptions};
+use serde::{Deserialize, Serialize};
+
+pub use address::{Address, AddressError};
+pub use inherit::Inherited;
+
+/// Our default backlog, if net.core.somaxconn allows as much.
+const DEFAULT_BACKLOG: i32 = 4096;
+
+/// A listening socket of this instance.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// Shared by the generations that listen on it; closed with the last of them.
+    pub fd: Rc<OwnedFd>,
+    pub label: Label,
+}
+
+/// All about a socket but its descriptor: what a reload hands over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    pub protocol: Protocol,
+    /// As stats and logs print it.
+    pub name: String,
+    pub port: Option<u16>,
+    /// Two sockets of the same key are the same: an absolute path, or the address as configured.
+    pub key: String,
+    /// The file to remove at the end.
+    pub path: Option<PathBuf>,
+}
+
+/// A socket that cannot be had: the start ends with 1.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {cause}")]
+pub struct BindError {
+    pub address: String,
+    pub cause: String,
+}
+
+impl Bound {
+    /// What a zygote is told about it.
+    pub fn listener(&self) -> Listener {
+        use std::os::fd::AsRawFd;
+        Listener { fd: self.fd.as_raw_fd(), protocol: self.label.protocol, name: self.label.name.clone(), port: self.label.port }
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match (&self.path, self.port, self.name.starts_with('@')) {
+            (Some(_), _, _) | (_, None, true) => "UNIX",
+            (_, Some(_), _) => "TCP",
+            _ => "inherited",
+        };
+        write!(f, "bound to {kind} address {} ({})", self.name, self.protocol.name())
+    }
+}
+
+/// All sockets that the settings ask for, in their order. Those of `kept` (what the running generations listen on) that are asked for again are
+/// shared. `inherited` are those of systemd or inetd.
+///
+/// # Errors
+/// The first one that cannot be had.
+pub fn bind_all(settings: &Settings, kept: &[Bound], inherited: &[Inherited]) -> Result<Vec<Bound>, BindError> {
+    let backlog = backlog(settings.socket_options.backlog)?;
+    let mut all: Vec<Bound> = vec![];
+    for socket in &settings.sockets {
+        let failed = |cause: String| BindError { address: socket.address.clone(), cause };
+        let (text, address) = named(&socket.address, &settings.shared_sockets).map_err(failed)?;
+        let key = key(text, &address);
+        if all.iter().any(|bound| bound.label.key == key) {
+            continue;
+        }
+        let bound = match kept.iter().find(|bound| bound.label.key == key) {
+            Some(old) => Bound { fd: old.fd.clone(), label: Label { protocol: socket.protocol, ..old.label.clone() } },
+            None => make(text, &address, key, socket.protocol, &settings.socket_options, backlog).map_err(|e| failed(explain(&e)))?,
+        };
+        all.push(bound);
+    }
+    for socket in inherited {
+        let (text, failed) = (socket.to_string(), |e| BindError { address: socket.to_string(), cause: explain(&e) });
+        let bound = match kept.iter().find(|bound| bound.label.key == text) {
+            Some(old) => old.clone(),
+            None => {
+                let address = Address::Inherited(socket.fd);
+                make(&text, &address, text.clone(), Protocol::Uwsgi, &settings.socket_options, backlog).map_err(failed)?
+            }
+        };
+        all.push(bound);
+    }
+    Ok(all)
+}
+
+/// The address that was written, or that of the `shared-socket` it names.
+fn named<'t>(text: &'t str, shared: &'t [String]) -> Result<(&'t str, Address), String> {
+    match Address::parse(text).map_err(|e| e.to_string())? {
+        Address::Shared(number) => {
+            let text = shared.get(number).ok_or_else(|| format!("there is no shared-socket number {number} (they count from 0)"))?;
+            Ok((text, Address::parse(text).map_err(|e| e.to_string())?))
+        }
+        address => Ok((text, address)),
+    }
+}
+
+fn make(text: &str, address: &Address, key: String, protocol: Protocol, options: &SocketOptions, backlog: i32) -> std::io::Result<Bound> {
+    let fd = bind::listen_at(address, options, backlog)?;
+    let (real, port) = bind::actual(fd.as_fd()).unwrap_or_default();
+    let automatic = matches!(address, Address::Tcp(a) if a.port() == 0 || text.contains('*'));
+    let name = if automatic || matches!(address, Address::Inherited(_)) { real } else { text.trim().to_owned() };
+    let path = matches!(address, Address::Unix(_)).then(|| key.clone().into());
+    Ok(Bound { fd: Rc::new(fd), label: Label { protocol, name, port, key, path } })
+}
+
+fn key(text: &str, address: &Address) -> String {
+    match address {
+        Address::Unix(path) => absolute(path).display().to_string(),
+        _ => text.trim().to_owned(),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn explain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "the address is already in use; another process listens there".into(),
+        std::io::ErrorKind::PermissionDenied => format!("{error}; ports below 1024 and other users' directories need root"),
+        _ => error.to_string(),
+    }
+}
+
+/// `listen`, checked against what the kernel gives.
+fn backlog(wanted: Option<i32>) -> Result<i32, BindError> {
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|s| s.trim().parse().ok()).unwrap_or(DEFAULT_BACKLOG);
+    match wanted {
+        Some(n) if n > most => Err(BindError {
+            address: format!("with listen = {n}"),
+            cause: format!("net.core.somaxconn is {most}: lower the option or raise the system's limit"),
+        }),
+        Some(n) => Ok(n.max(1)),
+        None => Ok(most.min(DEFAULT_BACKLOG)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use imperator_worker::settings::Socket;
+    use std::os::fd::AsRawFd;
+
+    fn settings(addresses: &[&str]) -> Settings {
+        let sockets = addresses.iter().map(|a| Socket { address: (*a).into(), protocol: Protocol::Uwsgi }).collect();
+        Settings { sockets, ..Settings::default() }
+    }
+
+    #[test]
+    fn the_same_address_twice_is_bound_once_and_a_reload_keeps_the_descriptor() {
+        let first = bind_all(&settings(&["127.0.0.1:0", "127.0.0.1:0"]), &[], &[]).unwrap();
+        assert_eq!(first.len(), 1);
+        let (fd, name) = (first[0].fd.as_raw_fd(), first[0].label.name.clone());
+        let second = bind_all(&settings(&["127.0.0.1:0", "@imperator-test-keep"]), &first, &[]).unwrap();
+        assert_eq!((second[0].fd.as_raw_fd(), &second[0].label.name), (fd, &name));
+        assert_eq!(second.len(), 2);
+    }
+
+    #[test]
+    fn a_failure_names_the_address_and_the_cause() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = bind_all(&settings(&["127.0.0.1:0", &address]), &[], &[]).unwrap_err();
+        assert!(error.to_string().contains(&address) && error.to_string().contains("in use"), "{error}");
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_replaced_and_a_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let bound = bind_all(&settings(&[path.to_str().unwrap()]), &[], &[]).unwrap();
+        assert_eq!(bound[0].label.path.as_deref(), Some(path.as_path()));
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        let file = dir.path().join("b");
+        std::fs::write(&file, "precious").unwrap();
+        assert!(bind_all(&settings(&[file.to_str().unwrap()]), &[], &[]).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    }
+
+    #[test]
+    fn shared_sockets_go_by_number() {
+        let mut s = settings(&["=0", "=1"]);
+        s.shared_sockets = vec!["127.0.0.1:0".into()];
+        let error = bind_all(&s, &[], &[]).unwrap_err();
+        assert!(error.to_string().contains("shared-socket number 1"), "{error}");
+        s.sockets.pop();
+        assert_eq!(bind_all(&s, &[], &[]).unwrap().len(), 1);
+    }
+}

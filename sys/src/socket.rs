@@ -1,0 +1,49 @@
+//! What `nix` does not say about sockets: a backlog above its own bound, and options by number.
+
+use std::io::{Error, Result};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `listen(2)`; the kernel cuts `backlog` to net.core.somaxconn.
+pub fn listen(fd: BorrowedFd<'_>, backlog: i32) -> Result<()> {
+    // SAFETY: a plain system call on a descriptor that is open.
+    match unsafe { libc::listen(fd.as_raw_fd(), backlog) } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// The socket options of ours that take a number and that `nix` has no name for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Number {
+    /// Seconds.
+    DeferAccept,
+    V6Only,
+}
+
+/// Sets such an option.
+pub fn set_number(fd: BorrowedFd<'_>, option: Number, value: i32) -> Result<()> {
+    let (level, name) = match option {
+        Number::DeferAccept => (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
+        Number::V6Only => (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    };
+    let length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `value` is a C int that lives through the call, and `length` is its size.
+    match unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), length) } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn an_option_of_another_family_is_an_error() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("socket");
+        assert!(set_number(socket.as_fd(), Number::DeferAccept, 4).is_ok());
+        assert!(set_number(socket.as_fd(), Number::V6Only, 1).is_err());
+        assert!(listen(socket.as_fd(), 5000).is_ok());
+    }
+}
