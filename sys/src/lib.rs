@@ -4,8 +4,10 @@
 //! cache and the language plugins) forbids it. What `nix` already offers safely is used directly.
 
 pub mod fork;
+pub mod localtime;
 pub mod process;
 pub mod seqpacket;
 pub mod shm;
+pub mod signals;
 pub mod socket;
 pub mod title;
