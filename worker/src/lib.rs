@@ -8,6 +8,7 @@ mod body;
 mod clock;
 pub mod control;
 pub mod language;
+pub mod log;
 pub mod request;
 mod response;
 pub mod scoreboard;
