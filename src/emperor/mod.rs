@@ -1,5 +1,8 @@
 //! The emperor: one process a host that starts, reloads and stops vassals (whole instances) as their files come, change and go.
 
+pub mod core;
+pub mod sources;
+
 use imperator_worker::settings::Settings;
 
 /// Where in the process tree this emperor is.

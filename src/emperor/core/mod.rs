@@ -1,0 +1,350 @@
+//! What the emperor decides, without a process, a file or a clock: events and the time go in, [`Action`]s come out.
+
+mod life;
+mod penalty;
+mod scan;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+pub use penalty::{Blacklist, Entry, Flapping};
+pub use scan::{Found, Seen};
+
+/// The time of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that never jumps.
+    pub ms: u64,
+    /// Milliseconds since 1970.
+    pub wall_ms: i64,
+}
+
+impl Now {
+    /// Seconds since 1970.
+    pub fn seconds(self) -> i64 {
+        self.wall_ms.div_euclid(1000)
+    }
+}
+
+/// A vassal, or the `zerg`-th helper of one (1-based; 0 is the vassal itself).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub id: String,
+    pub zerg: u32,
+}
+
+impl Key {
+    pub fn vassal(id: &str) -> Self {
+        Self { id: id.into(), zerg: 0 }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        if self.zerg > 0 { f.write_str(":zerg") } else { Ok(()) }
+    }
+}
+
+/// What makes one version of a file differ from another: any difference is a change, an older time too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp {
+    pub mtime_ns: i128,
+    pub inode: u64,
+    pub size: u64,
+}
+
+impl Stamp {
+    /// The modification time in seconds since 1970.
+    pub fn seconds(self) -> i64 {
+        self.mtime_ns.div_euclid(1_000_000_000) as i64
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Bytes on the pipe between emperor and vassal; numbers are uWSGI's.
+pub mod byte {
+    /// To the vassal.
+    pub const STOP: u8 = 0;
+    pub const RELOAD: u8 = 1;
+    pub const STOP_GRACEFULLY: u8 = 2;
+    /// To the emperor.
+    pub const SPAWNED: u8 = 1;
+    pub const ACCEPTING: u8 = 5;
+    pub const LOYAL: u8 = 17;
+    pub const STOP_ME: u8 = 22;
+    pub const HEARTBEAT: u8 = 26;
+    pub const REINFORCEMENTS: u8 = 30;
+}
+
+/// The options that decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub throttle_ms: u64,
+    pub max_throttle_ms: u64,
+    pub no_blacklist: bool,
+    /// From the word to stop to SIGKILL.
+    pub curse_tolerance_ms: u64,
+    /// The same when the emperor itself ends.
+    pub end_mercy_ms: u64,
+    pub graceful: bool,
+    pub required_heartbeat_ms: u64,
+    pub tyrant: bool,
+    /// Whether any on-demand option is set, so that new vassals have to be asked for a socket.
+    pub on_demand: bool,
+    /// Zergs at most, of all vassals.
+    pub broodlord: u32,
+    /// Vassals at most that were started and have not said yet that they are up.
+    pub parallel_starts: usize,
+}
+
+/// How long a vassal that says nothing counts as starting.
+const START_SLOT_MS: u64 = 2000;
+/// A file is left alone for so long after its last change, and a missing one is looked for again.
+pub const QUIET_MS: u64 = 50;
+/// `emperor-no-blacklist` takes the penalty away, but not the breath.
+const NO_BLACKLIST_PAUSE_MS: u64 = 100;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// To be started at `until` (`Now::ms`) if there is room.
+    Waiting {
+        until: u64,
+        reason: String,
+    },
+    /// The shell was told to start it and has not answered.
+    Starting,
+    /// The shell was asked for its on-demand socket and has not answered.
+    Naming,
+    /// Its socket waits for a first connection.
+    Asleep,
+    Running {
+        pid: i32,
+        since: u64,
+        heartbeat_due: Option<u64>,
+    },
+    /// Told to end. `counts`: its end is a death, not our wish.
+    Stopping {
+        pid: i32,
+        since: u64,
+        next: Step,
+        counts: bool,
+    },
+}
+
+/// What comes next for one that does not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Terminate { at: u64 },
+    Kill { at: u64 },
+}
+
+impl Step {
+    fn at(self) -> u64 {
+        match self {
+            Self::Terminate { at } | Self::Kill { at } => at,
+        }
+    }
+}
+
+/// What `emperor-stats` shows. Times are seconds since 1970, 0: never.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Face {
+    pub born: i64,
+    pub last_mod: i64,
+    pub last_heartbeat: i64,
+    pub loyal: bool,
+    pub ready: bool,
+    pub accepting: bool,
+    pub last_loyal: i64,
+    pub last_ready: i64,
+    pub last_accepting: i64,
+    pub first_run: i64,
+    pub last_run: i64,
+    pub cursed: i64,
+    pub respawns: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vassal {
+    pub source: usize,
+    pub stamp: Stamp,
+    pub owner: Owner,
+    pub phase: Phase,
+    pub face: Face,
+    /// Its file is there (and may be used).
+    pub wanted: bool,
+    /// Has an on-demand socket.
+    pub on_demand: bool,
+    missing_since: Option<u64>,
+}
+
+impl Vassal {
+    /// The process id, if there is a process.
+    pub fn pid(&self) -> Option<i32> {
+        match self.phase {
+            Phase::Running { pid, .. } | Phase::Stopping { pid, .. } => Some(pid),
+            _ => None,
+        }
+    }
+}
+
+/// What the shell has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start a process and answer with `started` or `start_failed`.
+    Start(Key),
+    /// Find out whether the vassal has an on-demand socket, make it, and answer with `named`.
+    Name(Key),
+    /// Wait for a connection on its on-demand socket.
+    Watch(Key),
+    Tell(Key, u8),
+    Terminate(Key, i32),
+    Kill(Key, i32),
+    /// A process has ended and was reaped: its pipe can be closed, the stop hook is due.
+    Ended(Key),
+    /// It is no vassal any more: its on-demand socket goes.
+    Forget(Key),
+    /// Look at the sources again.
+    Scan,
+    Log(String),
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(1) => f.write_str("exit code 1 (configuration or start error)"),
+            Self::Code(22) => f.write_str("exit code 22 (no application could be loaded)"),
+            Self::Code(26) => f.write_str("exit code 26 (nothing to execute, or its configuration could not be had)"),
+            Self::Code(n) => write!(f, "exit code {n}"),
+            Self::Signal(n) => write!(f, "signal {n}"),
+        }
+    }
+}
+
+/// The emperor's mind.
+#[derive(Debug, Clone)]
+pub struct Core {
+    pub policy: Policy,
+    pub vassals: BTreeMap<Key, Vassal>,
+    pub blacklist: Blacklist,
+    /// Files that may not run, and why (tyrant mode).
+    pub refused: BTreeMap<String, String>,
+    /// Vassals whose on-demand socket could not be made, and why.
+    pub unnamed: BTreeMap<String, String>,
+    /// Files whose id is taken by a file of an earlier source: id and number of the source.
+    clashes: BTreeSet<(String, usize)>,
+    flapping: BTreeMap<Key, Flapping>,
+    rescan_at: Option<u64>,
+    ending: bool,
+}
+
+impl Core {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            vassals: BTreeMap::new(),
+            blacklist: Blacklist::default(),
+            refused: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
+            clashes: BTreeSet::new(),
+            flapping: BTreeMap::new(),
+            rescan_at: None,
+            ending: false,
+        }
+    }
+
+    /// Whether the end was asked for and no process is left.
+    pub fn is_done(&self) -> bool {
+        self.ending && self.vassals.is_empty()
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    pub fn key_of(&self, pid: i32) -> Option<Key> {
+        self.vassals.iter().find(|(_, v)| v.pid() == Some(pid)).map(|(k, _)| k.clone())
+    }
+
+    /// Vassals with a process or a sleeping socket.
+    pub fn governed(&self) -> usize {
+        self.vassals.values().filter(|v| v.pid().is_some() || v.phase == Phase::Asleep).count()
+    }
+
+    /// When `tick` has something to do, in `Now::ms`; `None`: not before the next event.
+    pub fn next_deadline(&self, now: Now) -> Option<u64> {
+        let slot = self.next_slot(now);
+        let phases = self.vassals.values().filter_map(|v| match &v.phase {
+            Phase::Waiting { until, .. } => Some(slot.max(*until)),
+            Phase::Running { heartbeat_due, .. } => *heartbeat_due,
+            Phase::Stopping { next, .. } => Some(next.at()),
+            Phase::Starting | Phase::Naming | Phase::Asleep => None,
+        });
+        phases.chain(self.rescan_at).min()
+    }
+
+    /// When another vassal may start if nothing happens: 0 is at once.
+    fn next_slot(&self, now: Now) -> u64 {
+        let busy = || self.vassals.values().filter_map(starting_until).filter(|&t| t > now.ms);
+        if self.policy.parallel_starts > 0 && busy().count() >= self.policy.parallel_starts { busy().min().unwrap_or(0) } else { 0 }
+    }
+
+    fn rescan_in(&mut self, now: Now, ms: u64) {
+        let at = now.ms + ms;
+        self.rescan_at = Some(self.rescan_at.map_or(at, |t| t.min(at)));
+    }
+
+    /// Starts who waited long enough, the one that waits longest first, as far as there is room.
+    fn pump(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.ending {
+            return;
+        }
+        let mut busy = self.vassals.values().filter(|v| starting_until(v).is_some_and(|t| t > now.ms)).count();
+        let mut due: Vec<(u64, Key)> = self
+            .vassals
+            .iter()
+            .filter_map(|(k, v)| match v.phase {
+                Phase::Waiting { until, .. } if until <= now.ms => Some((until, k.clone())),
+                _ => None,
+            })
+            .collect();
+        due.sort();
+        for (_, key) in due {
+            let Some(vassal) = self.vassals.get_mut(&key) else { continue };
+            if vassal.on_demand {
+                vassal.phase = Phase::Asleep;
+                out.push(Action::Watch(key));
+            } else if self.policy.parallel_starts == 0 || busy < self.policy.parallel_starts {
+                busy += 1;
+                vassal.phase = Phase::Starting;
+                out.push(Action::Start(key));
+            }
+        }
+    }
+}
+
+/// Until when this vassal takes one of the slots for starting ones.
+fn starting_until(vassal: &Vassal) -> Option<u64> {
+    match vassal.phase {
+        Phase::Starting => Some(u64::MAX),
+        Phase::Running { since, .. } if !vassal.face.ready && !vassal.face.loyal => Some(since + START_SLOT_MS),
+        _ => None,
+    }
+}
