@@ -10,4 +10,5 @@ pub mod seqpacket;
 pub mod shm;
 pub mod signals;
 pub mod socket;
+pub mod spawn;
 pub mod title;
