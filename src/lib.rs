@@ -2,6 +2,9 @@
 
 pub mod config;
 pub mod emperor;
+pub mod fifo;
+pub mod hooks;
 pub mod master;
 pub mod privileges;
 pub mod sockets;
+pub mod watch;

@@ -72,6 +72,13 @@ pub fn default_signals() -> Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }
 
+/// Has a program start with the signals as programs expect them: what a shell command of a hook needs when its
+/// parent blocks signals.
+pub fn with_default_signals(command: &mut std::process::Command) -> &mut std::process::Command {
+    // SAFETY: between fork and exec the closure makes plain system calls only; nothing is allocated on its way to success.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, default_signals) }
+}
+
 /// Linux capabilities, in the order of their numbers; names as in options (lower case, without `cap_`).
 pub const CAPABILITIES: [&str; 41] = [
     "chown",

@@ -7,6 +7,7 @@
 mod body;
 mod clock;
 pub mod control;
+pub mod hooks;
 pub mod language;
 pub mod log;
 pub mod request;
