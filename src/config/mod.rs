@@ -6,6 +6,7 @@
 mod load;
 pub mod reader;
 pub mod table;
+mod values;
 
 use std::fmt;
 use std::path::PathBuf;

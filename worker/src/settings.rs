@@ -100,6 +100,12 @@ pub struct SocketOptions {
     pub zerg_pool: Vec<String>,
     /// `umask`.
     pub umask: Option<u32>,
+    /// What plain `socket` speaks; already applied to [`Settings::sockets`].
+    pub protocol: Protocol,
+    /// `abstract-socket`: unix sockets have abstract names; already applied to [`Settings::sockets`].
+    pub abstract_names: bool,
+    /// `skip-zero`: do not adopt descriptor 0 when it is a socket.
+    pub skip_zero: bool,
 }
 
 impl Default for SocketOptions {
@@ -120,7 +126,7 @@ impl Default for SocketOptions {
             zerg_fallback: false,
             zerg_server: None,
             zerg_pool: vec![],
-            umask: None,
+            umask: None, protocol: Protocol::Uwsgi, abstract_names: false, skip_zero: false,
         }
     }
 }
@@ -523,6 +529,8 @@ pub struct Log {
     pub truncate: bool,
     pub chmod: Option<u32>,
     pub chown: Option<String>,
+    /// `logfile-chown`: the log file belongs to `uid` and `gid`.
+    pub chown_to_user: bool,
     pub disable: bool,
     pub log_4xx: bool,
     pub log_5xx: bool,

@@ -31,8 +31,8 @@ impl Options for TableOptions {
     fn argument(&self, name: &str) -> Option<Argument> {
         table::lookup(name).map(|spec| match spec.kind {
             Kind::Flag => Argument::None,
-            Kind::OptionalInt | Kind::OptionalText => Argument::Optional,
-            Kind::Int | Kind::Long | Kind::Megabytes | Kind::Octal | Kind::Text | Kind::Immediate => Argument::Required,
+            Kind::OptionalFlag | Kind::OptionalInt | Kind::OptionalText => Argument::Optional,
+            Kind::Int | Kind::Long | Kind::Megabytes | Kind::Octal | Kind::Text => Argument::Required,
         })
     }
 

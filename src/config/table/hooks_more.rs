@@ -1,0 +1,34 @@
+//! Hooks of processes that are not there yet, and calls of C symbols.
+
+use super::{Spec, later, list};
+
+const SYMBOL: &str = "there is no C to call into: use hook-PHASE = exec:COMMAND, or the app";
+
+const CALL: &str = "call a C symbol at that point";
+
+pub static OPTIONS: &[Spec] = &[
+    list("hook-as-mule", &[], "ACTION:ARGS in each mule", later("there are no mules")),
+    list("hook-as-gateway", &[], "ACTION:ARGS in each router", later("there are no routers")),
+    list(
+        "after-request-hook",
+        &["after-request-call"],
+        "call a function after each request",
+        later("use middleware, or close() of the body"),
+    ),
+    list("call-asap", &[], CALL, later(SYMBOL)),
+    list("call-pre-jail", &[], CALL, later(SYMBOL)),
+    list("call-post-jail", &[], CALL, later(SYMBOL)),
+    list("call-in-jail", &[], CALL, later(SYMBOL)),
+    list("call-as-root", &[], CALL, later(SYMBOL)),
+    list("call-as-user", &[], CALL, later(SYMBOL)),
+    list("call-as-user-atexit", &[], CALL, later(SYMBOL)),
+    list("call-pre-app", &[], CALL, later(SYMBOL)),
+    list("call-post-app", &[], CALL, later(SYMBOL)),
+    list("call-as-vassal", &[], CALL, later(SYMBOL)),
+    list("call-as-vassal1", &[], CALL, later(SYMBOL)),
+    list("call-as-vassal3", &[], CALL, later(SYMBOL)),
+    list("call-as-emperor", &[], CALL, later(SYMBOL)),
+    list("call-as-emperor1", &[], CALL, later(SYMBOL)),
+    list("call-as-emperor2", &[], CALL, later(SYMBOL)),
+    list("call-as-emperor4", &[], CALL, later(SYMBOL)),
+];

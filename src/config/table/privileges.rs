@@ -1,0 +1,91 @@
+//! Who the app runs as, and what it may see.
+
+use imperator_worker::settings::Settings;
+
+use super::{Spec, Status, add_text, flag, later, list, refused, set_flag, set_text, text};
+use crate::config::values;
+
+const JAIL: &str = "FreeBSD jails are no part of Linux: use `chroot`, `unshare` or a container";
+const NAMESPACE: &str = "use `unshare`, `chroot` or a container";
+const REFORK: &str = "the zygote is a process of its own already";
+
+pub static OPTIONS: &[Spec] = &[
+    text("uid", &[], "user (name or number) of the app", Status::Done(uid)),
+    text("gid", &[], "group (name or number) of the app", Status::Done(gid)),
+    text("immediate-uid", &[], "as uid, before anything else", refused("use `uid`")),
+    text("immediate-gid", &[], "as gid, before anything else", refused("use `gid`")),
+    list("add-gid", &[], "one more group of the app", add_text!(privileges.add_gid)),
+    flag("no-initgroups", &[], "leave the user's other groups out", set_flag!(privileges.no_initgroups)),
+    flag("drop-after-init", &[], "drop privileges once the language has started", set_flag!(privileges.drop_after_init)),
+    flag("drop-after-apps", &[], "drop privileges once the app is loaded", set_flag!(privileges.drop_after_apps)),
+    flag("master-as-root", &[], "only the workers drop privileges", set_flag!(privileges.master_as_root)),
+    text("chroot", &[], "the app sees only this directory", set_text!(privileges.chroot)),
+    text("pivot-root", &["pivot_root"], "NEW OLD: another root file system", set_text!(privileges.pivot_root)),
+    list("unshare", &[], "namespaces of its own: pid,net,ipc,uts,fs,user", add_text!(privileges.unshare)),
+    list("unshare2", &[], "as unshare, after the hooks as root", add_text!(privileges.unshare2)),
+    flag(
+        "refork-post-jail",
+        &["re-fork-post-jail"],
+        "fork once more after unshare (a pid namespace needs it)",
+        set_flag!(privileges.refork_post_jail),
+    ),
+    flag("refork", &["re-fork"], "fork once more after privileges are dropped", later(REFORK)),
+    flag("refork-as-root", &["re-fork-as-root"], "fork once more before privileges are dropped", later(REFORK)),
+    flag("jailed", &[], "somebody else has jailed us: do not do it again", set_flag!(privileges.jailed)),
+    list("cap", &[], "capabilities to keep: net_bind_service,setuid, and so on", add_text!(privileges.cap)),
+    list("cgroup", &[], "put the processes in this control group", add_text!(privileges.cgroup)),
+    list("cgroup-opt", &[], "FILE=VALUE: set a limit in it", add_text!(privileges.cgroup_opt)),
+    text("cgroup-dir-mode", &[], "mode of the group's directory", Status::Done(cgroup_dir_mode)),
+    text("namespace", &["ns"], "ROOT: run in namespaces of its own, in that directory", refused(NAMESPACE)),
+    list("namespace-keep-mount", &[], "a mount to keep in it", refused(NAMESPACE)),
+    text("namespace-net", &["ns-net"], "join this network namespace", refused("use systemd's NetworkNamespacePath=")),
+    text("setns", &[], "join the namespaces that this socket or directory gives", refused(NAMESPACE)),
+    flag("setns-preopen", &[], "open them before anything else", later(NAMESPACE)),
+    text("setns-socket", &[], "hand our namespaces out on this socket", later(NAMESPACE)),
+    list("setns-socket-skip", &["setns-skip"], "a namespace not to hand out", later(NAMESPACE)),
+    text("fork-socket", &["fork-server"], "fork on request of an emperor", later("vassals are forked by the emperor")),
+    text("jail", &[], "run in a jail", refused(JAIL)),
+    list("jail-ip4", &[], "its IPv4 address", refused(JAIL)),
+    list("jail-ip6", &[], "its IPv6 address", refused(JAIL)),
+    text("jidfile", &["jid-file"], "write its number", refused(JAIL)),
+    list("jail2", &["libjail"], "run in a jail, KEY=VALUE", refused(JAIL)),
+    text("jail-attach", &[], "join a jail", refused(JAIL)),
+    text("privileged-binary-patch", &[], "become another program before privileges are dropped", refused("use `emperor-wrapper`")),
+    text("unprivileged-binary-patch", &[], "become another program after privileges are dropped", refused("use `emperor-wrapper`")),
+    text("privileged-binary-patch-arg", &[], "as privileged-binary-patch, with arguments", refused("use `emperor-wrapper`")),
+    text("unprivileged-binary-patch-arg", &[], "as unprivileged-binary-patch, with arguments", refused("use `emperor-wrapper`")),
+];
+
+/// As in uWSGI the name must be known now: a misspelt user must not leave the app running as root.
+fn uid(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let Some(user) = values::text(value)? else { return Ok(()) };
+    let known = match user.parse::<u32>() {
+        Ok(0) => return Err("user 0 is root: leave the option out to stay root".into()),
+        Ok(_) => true,
+        Err(_) => matches!(nix::unistd::User::from_name(&user), Ok(Some(_))),
+    };
+    if !known {
+        return Err(format!("there is no user `{user}`"));
+    }
+    settings.privileges.uid = Some(user);
+    Ok(())
+}
+
+fn gid(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let Some(group) = values::text(value)? else { return Ok(()) };
+    let known = match group.parse::<u32>() {
+        Ok(0) => return Err("group 0 is root: leave the option out to stay in it".into()),
+        Ok(_) => true,
+        Err(_) => matches!(nix::unistd::Group::from_name(&group), Ok(Some(_))),
+    };
+    if !known {
+        return Err(format!("there is no group `{group}`"));
+    }
+    settings.privileges.gid = Some(group);
+    Ok(())
+}
+
+fn cgroup_dir_mode(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    settings.privileges.cgroup_dir_mode = Some(values::octal(value.map_or("", values::without_comment))?);
+    Ok(())
+}
