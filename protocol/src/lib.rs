@@ -9,5 +9,6 @@ pub mod chunked;
 pub mod http;
 pub mod packet;
 pub mod proxy;
+mod reason;
 pub mod response;
 pub mod vars;

@@ -3,14 +3,18 @@
 //! Nothing is added to what the application gave: no Date, no Server, no Connection, unless the caller asks for it.
 
 use crate::bytes::{decimal, trim};
+use crate::http::Version;
+pub use crate::reason::reason;
 
 /// Why a status line or a header is refused. Nothing of it was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
     #[error("a {0} holds a carriage return, a line feed or a NUL")]
     ControlCharacter(&'static str),
-    #[error("a status does not start with a number from 100 to 999")]
+    #[error("a status is no number from 100 to 999, alone or followed by a blank and a phrase")]
     Status,
+    #[error("the head is complete already")]
+    Finished,
     #[error("a header name is empty or holds a blank, a colon or a control character")]
     Name,
     #[error("a Content-Length is not a decimal number, or is a second, different one")]
@@ -26,11 +30,12 @@ pub struct ResponseHead {
     content_length: Option<u64>,
     transfer_encoding: bool,
     close: bool,
+    finished: bool,
 }
 
 impl ResponseHead {
     pub const fn new() -> Self {
-        Self { bytes: Vec::new(), status: 0, headers: 0, content_length: None, transfer_encoding: false, close: false }
+        Self { bytes: Vec::new(), status: 0, headers: 0, content_length: None, transfer_encoding: false, close: false, finished: false }
     }
 
     /// Forgets the head and keeps the memory.
@@ -60,6 +65,9 @@ impl ResponseHead {
     /// Adds a header as it is: order, case and repeats are kept. Names are not held to RFC 9110's tokens, as applications
     /// get along with others today; only what would break the head is refused.
     pub fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
+        if self.finished {
+            return Err(ResponseError::Finished);
+        }
         refuse_line_ends(name, "header name")?;
         if name.is_empty() || name.iter().any(|&byte| byte <= b' ' || byte == b':' || byte == 0x7f) {
             return Err(ResponseError::Name);
@@ -79,9 +87,10 @@ impl ResponseHead {
         match name.len() {
             14 if is(b"content-length") => {
                 let length = decimal(value).ok_or(ResponseError::ContentLength)?;
-                if self.content_length.replace(length).is_some_and(|before| before != length) {
+                if self.content_length.is_some_and(|before| before != length) {
                     return Err(ResponseError::ContentLength);
                 }
+                self.content_length = Some(length);
             }
             17 if is(b"transfer-encoding") => self.transfer_encoding = true,
             10 if is(b"connection") => {
@@ -127,11 +136,65 @@ impl ResponseHead {
         &self.bytes
     }
 
-    /// Ends the head with its empty line; nothing may be added after this. The bytes are ready to be sent.
+    /// Ends the head with its empty line; nothing can be added after this. The bytes are ready to be sent.
     pub fn finish(&mut self) -> &[u8] {
-        self.bytes.extend_from_slice(b"\r\n");
+        if !std::mem::replace(&mut self.finished, true) {
+            self.bytes.extend_from_slice(b"\r\n");
+        }
         &self.bytes
     }
+
+    /// How the body is to be framed, so that the client knows where it ends and the connection lives on where it can.
+    pub fn plan(&self, asked: &Asked<'_>) -> Plan {
+        let keep_alive = asked.keep_alive && !self.close;
+        let (body, keep_alive) = match self.content_length {
+            _ if self.status == 101 => (Body::UntilClose, false),
+            _ if !may_have_body(asked.method, self.status) => (Body::None, keep_alive),
+            // The application frames by itself; where that ends is not ours to know.
+            _ if self.transfer_encoding => (Body::UntilClose, false),
+            Some(length) => (Body::Length(length), keep_alive),
+            None if keep_alive && asked.version == Version::Http11 => (Body::Chunked, true),
+            None => (Body::UntilClose, false),
+        };
+        let connection = match asked.version {
+            Version::Http10 if keep_alive => Some("keep-alive"),
+            Version::Http11 if !keep_alive && !self.close && self.status != 101 => Some("close"),
+            _ => None,
+        };
+        Plan { body, keep_alive, connection }
+    }
+}
+
+/// What a client asked for, as far as it shapes the answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'r> {
+    pub method: &'r [u8],
+    pub version: Version,
+    /// Whether the connection may serve another request: the client wants it and the socket does that at all.
+    pub keep_alive: bool,
+}
+
+/// How a body goes out over a connection that may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    pub body: Body,
+    /// Whether the connection serves another request after this one.
+    pub keep_alive: bool,
+    /// The Connection header to add, if one is needed to say so.
+    pub connection: Option<&'static str>,
+}
+
+/// Where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// There is none: drop what the application gives.
+    None,
+    /// After so many bytes.
+    Length(u64),
+    /// With [`LAST_CHUNK`]; `Transfer-Encoding: chunked` is to be added.
+    Chunked,
+    /// With the connection.
+    UntilClose,
 }
 
 fn refuse_line_ends(bytes: &[u8], what: &'static str) -> Result<(), ResponseError> {
@@ -159,8 +222,13 @@ fn checked_protocol(protocol: &[u8]) -> &[u8] {
 }
 
 /// Whether the response to `method` with that status has a body at all (RFC 9112, 6.3). A Content-Length may stand in its head even so.
+/// What follows a 101 counts as one: it is the other protocol's.
 pub fn may_have_body(method: &[u8], status: u16) -> bool {
-    method != b"HEAD" && status >= 200 && status != 204 && status != 304
+    match status {
+        101 => true,
+        100..=199 | 204 | 304 => false,
+        _ => method != b"HEAD",
+    }
 }
 
 /// Appends a whole response of our own: `500 Internal Server Error` and the like in plain text, closing the connection.
@@ -206,74 +274,5 @@ impl ChunkStart {
 
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
-    }
-}
-
-/// The phrase of a status code; `Unknown` for those that have none (IANA's registry, RFC 9110).
-pub fn reason(status: u16) -> &'static str {
-    match status {
-        100 => "Continue",
-        101 => "Switching Protocols",
-        102 => "Processing",
-        103 => "Early Hints",
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        203 => "Non-Authoritative Information",
-        204 => "No Content",
-        205 => "Reset Content",
-        206 => "Partial Content",
-        207 => "Multi-Status",
-        208 => "Already Reported",
-        226 => "IM Used",
-        300 => "Multiple Choices",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        304 => "Not Modified",
-        305 => "Use Proxy",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        402 => "Payment Required",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        407 => "Proxy Authentication Required",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        410 => "Gone",
-        411 => "Length Required",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        416 => "Range Not Satisfiable",
-        417 => "Expectation Failed",
-        418 => "I'm a teapot",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        423 => "Locked",
-        424 => "Failed Dependency",
-        425 => "Too Early",
-        426 => "Upgrade Required",
-        428 => "Precondition Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        451 => "Unavailable For Legal Reasons",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        506 => "Variant Also Negotiates",
-        507 => "Insufficient Storage",
-        508 => "Loop Detected",
-        510 => "Not Extended",
-        511 => "Network Authentication Required",
-        _ => "Unknown",
     }
 }

@@ -8,11 +8,11 @@ use crate::vars::push;
 /// What the server knows about a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnInfo<'c> {
-    /// REMOTE_ADDR: the client's address; empty on a unix socket.
+    /// REMOTE_ADDR: the client's address (uWSGI says `0.0.0.0` on a unix socket).
     pub remote_addr: &'c str,
     /// SERVER_NAME: the name of the host.
     pub server_name: &'c str,
-    /// SERVER_PORT: the port of the socket, in digits.
+    /// SERVER_PORT: the port of the socket, in digits (uWSGI says `80` on a unix socket).
     pub server_port: &'c str,
     /// Whether it came over TLS: adds `HTTPS=on`.
     pub https: bool,

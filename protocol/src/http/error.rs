@@ -39,7 +39,7 @@ pub enum HeadError {
     Folded,
     #[error("a header line without a colon")]
     NoColon,
-    #[error("a blank between a header name and its colon")]
+    #[error("a blank in a header name or before its colon")]
     BlankBeforeColon,
     #[error("a header name that is empty or holds a character other than a token's")]
     Name,

@@ -135,28 +135,18 @@ fn check_coding(value: &[u8]) -> Result<(), HeadError> {
 /// it in another way, so no user part, list, path or blank.
 pub(super) fn is_host(value: &[u8]) -> bool {
     let after_name = match value {
-        [b'[', rest @ ..] => {
-            let length =
-                rest.iter().take_while(|byte| byte.is_ascii_hexdigit() || b":.%".contains(byte) || byte.is_ascii_alphanumeric()).count();
-            match &rest[length..] {
-                [b']', port @ ..] if length > 0 => port,
-                _ => return false,
-            }
-        }
-        _ => {
-            let length = value
-                .iter()
-                .take_while(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"-._~%!$&'()*+;=".contains(byte))
-                .count();
-            if length == 0 {
-                return false;
-            }
-            &value[length..]
-        }
+        [b'[', rest @ ..] => after(rest, b":.%").and_then(|rest| rest.strip_prefix(b"]")),
+        _ => after(value, b"-._~%!$&'()*+;="),
     };
     match after_name {
-        [] => true,
-        [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+        Some([]) => true,
+        Some([b':', port @ ..]) => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
         _ => false,
     }
+}
+
+/// What follows a run of letters, digits and `marks`; `None` without such a run.
+fn after<'b>(value: &'b [u8], marks: &[u8]) -> Option<&'b [u8]> {
+    let length = value.iter().take_while(|byte| byte.is_ascii_alphanumeric() || marks.contains(byte)).count();
+    (length > 0).then(|| &value[length..])
 }
