@@ -7,4 +7,5 @@ pub mod hooks;
 pub mod master;
 pub mod privileges;
 pub mod sockets;
+pub mod stats;
 pub mod watch;

@@ -1,7 +1,7 @@
 //! What `nix` does not say about sockets: a backlog above its own bound, and options by number.
 
 use std::io::{Error, Result};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// `listen(2)`; the kernel cuts `backlog` to net.core.somaxconn.
 pub fn listen(fd: BorrowedFd<'_>, backlog: i32) -> Result<()> {
@@ -32,6 +32,34 @@ pub fn set_number(fd: BorrowedFd<'_>, option: Number, value: i32) -> Result<()> 
         -1 => Err(Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// How many connections wait at a TCP listener, and how many may.
+///
+/// # Errors
+/// No TCP socket.
+pub fn listen_queue(listener: BorrowedFd<'_>) -> Result<(u32, u32)> {
+    // SAFETY: a plain C structure for which all zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `info` has `length` bytes and both live through the call.
+    let done =
+        unsafe { libc::getsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length) };
+    if done < 0 {
+        return Err(Error::last_os_error());
+    }
+    // The kernel tells a listener's queue and backlog in these two.
+    Ok((info.tcpi_unacked, info.tcpi_sacked))
+}
+
+/// Accepts a connection, non-blocking and close-on-exec.
+pub fn accept(listener: BorrowedFd<'_>) -> std::result::Result<OwnedFd, nix::errno::Errno> {
+    let fd = nix::sys::socket::accept4(
+        listener.as_raw_fd(),
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC | nix::sys::socket::SockFlag::SOCK_NONBLOCK,
+    )?;
+    // SAFETY: the kernel just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]
