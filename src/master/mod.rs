@@ -1,5 +1,6 @@
 //! The master of one instance: it owns the sockets, the shared memory and the processes, and runs no line of an app's.
 
+pub mod decide;
 pub mod order;
 
 use std::path::PathBuf;

@@ -1,0 +1,263 @@
+//! The life of an instance as a list of events and what follows from them.
+
+use imperator_worker::control::exit;
+use nix::libc::{SIGHUP, SIGINT, SIGKILL};
+
+use super::*;
+
+pub(super) fn policy(workers: u32) -> Policy {
+    Policy {
+        workers,
+        initial: workers,
+        cores: 1,
+        mercy: 60_000,
+        backoff: 2000,
+        lifetime: 0,
+        lifetime_delta: None,
+        exit_on_reload: false,
+        need_app: true,
+    }
+}
+
+/// What was done, without the log.
+fn deeds(actions: Vec<Action>) -> Vec<Action> {
+    actions.into_iter().filter(|a| !matches!(a, Action::Log(_))).collect()
+}
+
+fn fork(generation: u64, worker: u32) -> Action {
+    Action::Fork { generation, worker }
+}
+
+fn signal(pid: i32, signal: i32) -> Action {
+    Action::Signal { pid, signal }
+}
+
+/// Begins a generation and brings all of its workers up; worker w of generation g has pid 100 g + w, its zygote 100 g.
+fn bring_up(instance: &mut Instance, policy: Policy, now: Ms) -> Vec<Action> {
+    let mut out = instance.on(Event::Begin { policy: policy.clone(), brutal: false }, now);
+    let generation = instance.last_generation;
+    let pid = 100 * generation as i32;
+    out.extend(instance.on(Event::ZygoteSpawned { generation, pid }, now));
+    out.extend(instance.on(Event::Loaded { generation }, now));
+    for worker in 1..=policy.initial {
+        out.extend(instance.on(Event::Started { generation, worker, pid: pid + worker as i32 }, now));
+        out.extend(instance.on(Event::Accepting { generation, worker }, now));
+    }
+    deeds(out)
+}
+
+fn running(workers: u32) -> Instance {
+    let mut instance = Instance::default();
+    bring_up(&mut instance, policy(workers), 0);
+    instance
+}
+
+#[test]
+fn a_start_forks_all_workers_once_the_app_is_loaded() {
+    let mut instance = Instance::default();
+    let out = bring_up(&mut instance, policy(2), 0);
+    assert_eq!(out, [Action::SpawnZygote { generation: 1 }, fork(1, 1), fork(1, 2), Action::Serving { generation: 1 }]);
+    assert_eq!(instance.next_deadline(), None, "an idle instance wakes up for nothing");
+}
+
+#[test]
+fn a_reload_drains_the_old_generation_only_when_a_new_worker_accepts() {
+    let mut instance = running(1);
+    assert_eq!(deeds(instance.on(Event::Reload { brutal: false }, 5)), [Action::Reload { brutal: false }]);
+    instance.on(Event::Begin { policy: policy(1), brutal: false }, 5);
+    instance.on(Event::ZygoteSpawned { generation: 2, pid: 200 }, 5);
+    assert_eq!(deeds(instance.on(Event::Loaded { generation: 2 }, 6)), [fork(2, 1)]);
+    assert_eq!(deeds(instance.on(Event::Started { generation: 2, worker: 1, pid: 201 }, 7)), []);
+    let out = deeds(instance.on(Event::Accepting { generation: 2, worker: 1 }, 8));
+    assert_eq!(out, [Action::EndZygote { generation: 1 }, signal(101, SIGHUP), Action::Serving { generation: 2 }]);
+    instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Exited(exit::RELOAD) }, 9);
+    assert_eq!(deeds(instance.on(Event::ZygoteGone { generation: 1 }, 9)), [Action::Dropped { generation: 1 }]);
+    assert_eq!(instance.generations.len(), 1);
+}
+
+#[test]
+fn a_reload_that_cannot_load_leaves_the_old_generation_alone() {
+    let mut instance = running(2);
+    instance.on(Event::Begin { policy: policy(2), brutal: false }, 5);
+    instance.on(Event::ZygoteSpawned { generation: 2, pid: 200 }, 5);
+    let out = deeds(instance.on(Event::LoadFailed { generation: 2, code: 22 }, 6));
+    assert_eq!(out, [signal(200, SIGKILL)]);
+    assert_eq!(deeds(instance.on(Event::ZygoteGone { generation: 2 }, 7)), [Action::Dropped { generation: 2 }]);
+    assert_eq!((instance.current().map(|g| g.number), &instance.ending), (Some(1), &None));
+}
+
+#[test]
+fn lazy_workers_of_a_reload_that_cannot_load_end_the_reload_only() {
+    let mut instance = running(1);
+    instance.on(Event::Begin { policy: policy(1), brutal: false }, 5);
+    instance.on(Event::ZygoteSpawned { generation: 2, pid: 200 }, 5);
+    instance.on(Event::Loaded { generation: 2 }, 5);
+    instance.on(Event::Started { generation: 2, worker: 1, pid: 201 }, 5);
+    let out = deeds(instance.on(Event::WorkerGone { generation: 2, worker: 1, how: How::Exited(exit::FAILED_APP) }, 6));
+    assert_eq!(out, [Action::EndZygote { generation: 2 }]);
+    assert_eq!(instance.current().map(|g| g.number), Some(1));
+}
+
+#[test]
+fn a_first_start_that_cannot_load_ends_with_its_code() {
+    let mut instance = Instance::default();
+    instance.on(Event::Begin { policy: policy(1), brutal: false }, 0);
+    instance.on(Event::ZygoteSpawned { generation: 1, pid: 100 }, 0);
+    instance.on(Event::LoadFailed { generation: 1, code: 22 }, 1);
+    let out = deeds(instance.on(Event::ZygoteGone { generation: 1 }, 2));
+    assert_eq!(out, [Action::Dropped { generation: 1 }, Action::Finish { code: 22 }]);
+}
+
+#[test]
+fn reloads_during_a_load_are_done_once_afterwards() {
+    let mut instance = Instance::default();
+    instance.on(Event::Begin { policy: policy(1), brutal: false }, 0);
+    instance.on(Event::ZygoteSpawned { generation: 1, pid: 100 }, 0);
+    for _ in 0..100 {
+        assert_eq!(deeds(instance.on(Event::Reload { brutal: false }, 1)), []);
+    }
+    instance.on(Event::Loaded { generation: 1 }, 2);
+    instance.on(Event::Started { generation: 1, worker: 1, pid: 101 }, 2);
+    let out = deeds(instance.on(Event::Accepting { generation: 1, worker: 1 }, 3));
+    assert_eq!(out, [Action::Serving { generation: 1 }, Action::Reload { brutal: false }]);
+    assert_eq!(deeds(instance.on(Event::Tick, 4)), []);
+}
+
+#[test]
+fn a_reload_asked_for_during_a_first_load_that_fails_is_done_instead_of_ending() {
+    let mut instance = Instance::default();
+    instance.on(Event::Begin { policy: policy(1), brutal: false }, 0);
+    instance.on(Event::ZygoteSpawned { generation: 1, pid: 100 }, 0);
+    instance.on(Event::Reload { brutal: false }, 1);
+    let out = deeds(instance.on(Event::LoadFailed { generation: 1, code: 22 }, 2));
+    assert_eq!(out, [signal(100, SIGKILL), Action::Reload { brutal: false }]);
+}
+
+#[test]
+fn a_brutal_reload_stops_the_workers_first_and_brings_them_back_if_it_fails() {
+    let mut instance = running(1);
+    let out = deeds(instance.on(Event::Begin { policy: policy(1), brutal: true }, 5));
+    assert_eq!(out, [signal(101, SIGINT), Action::SpawnZygote { generation: 2 }]);
+    assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Exited(exit::END) }, 6)), []);
+    instance.on(Event::ZygoteSpawned { generation: 2, pid: 200 }, 6);
+    let out = deeds(instance.on(Event::LoadFailed { generation: 2, code: 22 }, 7));
+    assert_eq!(out, [signal(200, SIGKILL), fork(1, 1)]);
+}
+
+#[test]
+fn a_worker_that_dies_at_once_comes_back_ever_later_and_holds_up_nobody() {
+    let mut instance = running(2);
+    let mut now = 10;
+    let mut pauses = vec![];
+    for _ in 0..8 {
+        instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Killed(11) }, now);
+        let due = instance.next_deadline().unwrap_or(now);
+        pauses.push(due - now);
+        now = due;
+        instance.on(Event::Tick, now);
+        instance.on(Event::Started { generation: 1, worker: 1, pid: 7 }, now);
+    }
+    assert_eq!(pauses, [0, 100, 200, 400, 800, 1600, 2000, 2000]);
+    let out = instance.on(Event::WorkerGone { generation: 1, worker: 2, how: How::Killed(9) }, now + 5000);
+    assert!(out.contains(&Action::Log("DAMN ! worker 2 (pid: 102) died, killed by signal 9 :( trying respawn ...".into())));
+    assert!(out.contains(&fork(1, 2)));
+}
+
+#[test]
+fn an_idle_stop_needs_no_timer_and_a_stuck_worker_is_killed() {
+    let mut instance = running(2);
+    let out = deeds(instance.on(Event::Stop { haste: Haste::Now, code: 0 }, 10));
+    assert_eq!(out, [Action::EndZygote { generation: 1 }, signal(101, SIGINT), signal(102, SIGINT)]);
+    instance.on(Event::ZygoteGone { generation: 1 }, 11);
+    assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Exited(exit::END) }, 12)), []);
+    let due = instance.next_deadline().expect("the other one's time");
+    assert_eq!(deeds(instance.on(Event::Tick, due)), [signal(102, SIGKILL)]);
+    let out = deeds(instance.on(Event::WorkerGone { generation: 1, worker: 2, how: How::Killed(9) }, due));
+    assert_eq!(out, [Action::Dropped { generation: 1 }, Action::Finish { code: 0 }]);
+}
+
+#[test]
+fn a_second_stop_is_more_pressing() {
+    let mut instance = running(1);
+    assert!(deeds(instance.on(Event::Stop { haste: Haste::Graceful, code: 0 }, 0)).contains(&signal(101, SIGHUP)));
+    assert_eq!(deeds(instance.on(Event::Stop { haste: Haste::Graceful, code: 0 }, 1)), []);
+    assert_eq!(deeds(instance.on(Event::Stop { haste: Haste::Now, code: 0 }, 2)), [signal(101, SIGINT)]);
+    assert_eq!(deeds(instance.on(Event::Stop { haste: Haste::Now, code: 0 }, 3)), [signal(101, SIGKILL)]);
+}
+
+#[test]
+fn a_stop_while_a_worker_is_being_forked_reaches_it() {
+    let mut instance = Instance::default();
+    instance.on(Event::Begin { policy: policy(1), brutal: false }, 0);
+    instance.on(Event::ZygoteSpawned { generation: 1, pid: 100 }, 0);
+    instance.on(Event::Loaded { generation: 1 }, 0);
+    assert_eq!(deeds(instance.on(Event::Stop { haste: Haste::Now, code: 0 }, 1)), [Action::EndZygote { generation: 1 }]);
+    assert_eq!(deeds(instance.on(Event::Started { generation: 1, worker: 1, pid: 101 }, 2)), [signal(101, SIGINT)]);
+}
+
+#[test]
+fn a_dead_zygote_is_replaced_and_its_workers_stay() {
+    let mut instance = running(1);
+    assert_eq!(deeds(instance.on(Event::ZygoteGone { generation: 1 }, 5)), [Action::SpawnZygote { generation: 1 }]);
+    instance.on(Event::ZygoteSpawned { generation: 1, pid: 110 }, 5);
+    assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Killed(9) }, 6)), []);
+    assert_eq!(deeds(instance.on(Event::Loaded { generation: 1 }, 7)), [fork(1, 1)]);
+}
+
+#[test]
+fn a_chain_reload_replaces_one_after_the_other() {
+    let mut instance = running(2);
+    assert_eq!(deeds(instance.on(Event::ChainReload, 5)), [signal(101, SIGHUP)]);
+    assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Exited(exit::RELOAD) }, 6)), [fork(1, 1)]);
+    assert_eq!(deeds(instance.on(Event::Started { generation: 1, worker: 1, pid: 111 }, 7)), []);
+    assert_eq!(deeds(instance.on(Event::Accepting { generation: 1, worker: 1 }, 8)), [signal(102, SIGHUP)]);
+    instance.on(Event::WorkerGone { generation: 1, worker: 2, how: How::Exited(exit::RELOAD) }, 9);
+    instance.on(Event::Started { generation: 1, worker: 2, pid: 112 }, 9);
+    assert_eq!(deeds(instance.on(Event::Accepting { generation: 1, worker: 2 }, 9)), []);
+}
+
+#[test]
+fn harakiri_asks_for_the_stack_and_kills_once() {
+    let mut instance = running(1);
+    let strike = Event::Harakiri { generation: 1, worker: 1, graceful: None };
+    assert_eq!(deeds(instance.on(strike.clone(), 10)), [signal(101, nix::libc::SIGUSR2)]);
+    assert_eq!(deeds(instance.on(strike, 11)), []);
+    let due = instance.next_deadline().expect("the kill");
+    assert_eq!(deeds(instance.on(Event::Tick, due)), [signal(101, SIGKILL)]);
+    assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Killed(9) }, due + 1000)), [fork(1, 1)]);
+}
+
+#[test]
+fn cheap_workers_start_on_demand_and_retire_oldest_first() {
+    let mut instance = Instance::default();
+    bring_up(&mut instance, Policy { initial: 1, ..policy(3) }, 0);
+    assert_eq!(deeds(instance.on(Event::Population { generation: 1, workers: 2 }, 5)), [fork(1, 2)]);
+    instance.on(Event::Started { generation: 1, worker: 2, pid: 102 }, 6);
+    assert_eq!(deeds(instance.on(Event::Population { generation: 1, workers: 1 }, 7)), [signal(101, SIGHUP)]);
+    assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Exited(exit::RELOAD) }, 8)), []);
+}
+
+#[test]
+fn with_no_worker_wanted_a_loaded_generation_serves_at_once() {
+    let mut instance = Instance::default();
+    let out = bring_up(&mut instance, Policy { initial: 0, ..policy(2) }, 0);
+    assert_eq!(out, [Action::SpawnZygote { generation: 1 }, Action::Serving { generation: 1 }]);
+}
+
+#[test]
+fn the_state_survives_an_exec() {
+    let mut instance = running(2);
+    instance.on(Event::Stop { haste: Haste::Graceful, code: 0 }, 3);
+    let text = serde_json::to_string(&instance).expect("json");
+    assert_eq!(serde_json::from_str::<Instance>(&text).expect("back"), instance);
+}
+
+#[test]
+fn paused_workers_and_those_that_follow_do_not_accept() {
+    let mut instance = running(1);
+    assert_eq!(deeds(instance.on(Event::PauseOrResume, 1)), [Action::Pause { generation: 1, worker: 1, pause: true }]);
+    instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Killed(9) }, 5000);
+    let out = deeds(instance.on(Event::Started { generation: 1, worker: 1, pid: 9 }, 5001));
+    assert_eq!(out, [Action::Pause { generation: 1, worker: 1, pause: true }]);
+    assert_eq!(deeds(instance.on(Event::PauseOrResume, 5002)), [Action::Pause { generation: 1, worker: 1, pause: false }]);
+}
