@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Mutex;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Pid};
 
 /// The two sides of a [`fork`].
@@ -81,6 +82,15 @@ pub fn set_cloexec(fd: BorrowedFd<'_>, cloexec: bool) -> Result<()> {
     Ok(())
 }
 
+/// As [`set_cloexec`], of a descriptor that is known by its number only.
+pub fn set_cloexec_of(fd: i32, cloexec: bool) -> Result<()> {
+    // SAFETY: fcntl on a number that is no open descriptor fails with EBADF and does nothing.
+    match unsafe { libc::fcntl(fd, libc::F_SETFD, if cloexec { libc::FD_CLOEXEC } else { 0 }) } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<()> {
     let mut flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     flags.set(OFlag::O_NONBLOCK, nonblocking);
@@ -95,6 +105,16 @@ pub fn cloexec_from_3() -> Result<()> {
         -1 => Err(Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// These signals do nothing to this process, nor to what it executes, until it says otherwise.
+pub fn ignore_signals(signals: &[Signal]) -> Result<()> {
+    for signal in signals {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: ignoring runs no code of ours.
+        unsafe { sigaction(*signal, &ignore) }?;
+    }
+    Ok(())
 }
 
 /// Milliseconds of CLOCK_MONOTONIC: the clock of the scoreboard's deadlines, the same in all processes and over an exec.

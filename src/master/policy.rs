@@ -1,0 +1,85 @@
+//! What the settings mean for the master's decisions.
+
+use imperator_worker::settings::Settings;
+use nix::libc::SIGTERM;
+
+use super::decide::{Cheaper, Haste, Ms, Policy};
+use super::order::Order;
+
+/// The part of the settings that [`super::decide`] needs.
+pub fn policy(settings: &Settings) -> Policy {
+    let (p, l) = (&settings.process, &settings.limits);
+    let seconds = |s: u32| Ms::from(s) * 1000;
+    Policy {
+        workers: p.workers,
+        initial: initial(settings),
+        cores: p.threads.max(1),
+        mercy: seconds(settings.reload.worker_mercy),
+        backoff: seconds(p.forkbomb_delay),
+        lifetime: seconds(l.max_worker_lifetime),
+        lifetime_delta: l.max_worker_lifetime_delta.map(seconds),
+        exit_on_reload: settings.reload.exit_on_reload,
+        need_app: settings.need_app(),
+    }
+}
+
+fn initial(settings: &Settings) -> u32 {
+    let p = &settings.process;
+    match p.cheaper {
+        _ if p.cheap => 0,
+        Some(least) => p.cheaper_initial.unwrap_or(least).clamp(least, p.workers.max(least)),
+        None => p.workers,
+    }
+}
+
+/// The `spare` algorithm, if `cheaper` is on.
+pub fn cheaper(settings: &Settings) -> Option<Cheaper> {
+    let p = &settings.process;
+    let automatic = p.cheaper_algo != "manual";
+    p.cheaper.filter(|_| automatic).map(|least| Cheaper::new(least, p.workers, p.cheaper_step, p.cheaper_overload))
+}
+
+/// What TERM and QUIT mean. `die-on-term` unset: both stop gracefully; true: TERM stops, QUIT reloads; false: TERM reloads, QUIT stops.
+pub fn term_or_quit(signal: i32, die_on_term: Option<bool>) -> Order {
+    match (die_on_term, signal == SIGTERM) {
+        (None, _) => Order::GracefulStop,
+        (Some(true), true) | (Some(false), false) => Order::Stop,
+        (Some(true), false) | (Some(false), true) => Order::BrutalReload,
+    }
+}
+
+/// The two ways to stop, as orders.
+pub fn haste(order: &Order) -> Option<Haste> {
+    match order {
+        Order::Stop => Some(Haste::Now),
+        Order::GracefulStop => Some(Haste::Graceful),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::libc::SIGQUIT;
+
+    #[test]
+    fn the_table_of_die_on_term() {
+        let both = |v| (term_or_quit(SIGTERM, v), term_or_quit(SIGQUIT, v));
+        assert_eq!(both(None), (Order::GracefulStop, Order::GracefulStop));
+        assert_eq!(both(Some(true)), (Order::Stop, Order::BrutalReload));
+        assert_eq!(both(Some(false)), (Order::BrutalReload, Order::Stop));
+    }
+
+    #[test]
+    fn how_many_workers_a_start_brings() {
+        let mut settings = Settings::default();
+        settings.process.workers = 4;
+        assert_eq!(policy(&settings).initial, 4);
+        settings.process.cheaper = Some(1);
+        assert_eq!(policy(&settings).initial, 1);
+        settings.process.cheaper_initial = Some(9);
+        assert_eq!(policy(&settings).initial, 4);
+        settings.process.cheap = true;
+        assert_eq!(policy(&settings).initial, 0);
+    }
+}

@@ -1,0 +1,94 @@
+//! What the master holds for one generation: its settings, sockets and shared memory, and the lines to its processes.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use imperator_sys::seqpacket::SeqPacket;
+use imperator_worker::control::App;
+use imperator_worker::scoreboard::{CoreCell, Scoreboard, Status, WorkerCell};
+use imperator_worker::settings::Settings;
+
+use super::decide::{Cheaper, Ms};
+use super::policy;
+use crate::sockets::Bound;
+
+pub struct Runtime {
+    pub settings: Rc<Settings>,
+    pub listeners: Vec<Bound>,
+    pub scoreboard: Scoreboard,
+    pub zygote: Option<SeqPacket>,
+    /// Our ends of the workers' control pairs.
+    pub workers: BTreeMap<u32, SeqPacket>,
+    pub apps: Vec<App>,
+    pub language: String,
+    pub cheaper: Option<Cheaper>,
+    /// The next tick of the cheaper algorithm.
+    pub cheaper_at: Ms,
+}
+
+impl Runtime {
+    /// # Errors
+    /// There is no memory for the scoreboard.
+    pub fn new(settings: Rc<Settings>, listeners: Vec<Bound>) -> std::io::Result<Self> {
+        let process = &settings.process;
+        let scoreboard = Scoreboard::create(process.workers, process.threads.max(1))?;
+        let cheaper = policy::cheaper(&settings);
+        let runtime = Self {
+            settings,
+            listeners,
+            scoreboard,
+            zygote: None,
+            workers: BTreeMap::new(),
+            apps: vec![],
+            language: String::new(),
+            cheaper,
+            cheaper_at: 0,
+        };
+        (1..=runtime.scoreboard.workers()).for_each(|id| runtime.set(id, WorkerCell::Status, Status::Cheap as u64));
+        Ok(runtime)
+    }
+
+    pub fn set(&self, worker: u32, cell: WorkerCell, value: u64) {
+        if let Some(slot) = self.scoreboard.worker(worker) {
+            slot.cell(cell).store(value, Relaxed);
+        }
+    }
+
+    /// A new life of a worker: its counters of this life start again.
+    pub fn note_start(&self, worker: u32, pid: i32, epoch: u64) {
+        let Some(slot) = self.scoreboard.worker(worker) else { return };
+        for (cell, value) in [
+            (WorkerCell::Accepting, 0),
+            (WorkerCell::DeltaRequests, 0),
+            (WorkerCell::Status, Status::Idle as u64),
+            (WorkerCell::LastSpawn, epoch),
+            (WorkerCell::Pid, pid.unsigned_abs().into()),
+        ] {
+            slot.cell(cell).store(value, Relaxed);
+        }
+        slot.cell(WorkerCell::RespawnCount).fetch_add(1, Relaxed);
+    }
+
+    /// The worker is gone: nothing of what it left is taken for a running request.
+    pub fn note_end(&self, worker: u32) {
+        let Some(slot) = self.scoreboard.worker(worker) else { return };
+        for cell in [WorkerCell::Pid, WorkerCell::Accepting, WorkerCell::Rss, WorkerCell::Vsz] {
+            slot.cell(cell).store(0, Relaxed);
+        }
+        slot.cell(WorkerCell::Status).store(Status::Cheap as u64, Relaxed);
+        for core in (0..self.scoreboard.cores()).filter_map(|id| slot.core(id)) {
+            for cell in [CoreCell::InRequest, CoreCell::Deadline, CoreCell::VarsLength] {
+                core.cell(cell).store(0, Relaxed);
+            }
+        }
+    }
+
+    /// Workers that run a request now.
+    pub fn busy(&self) -> u32 {
+        let busy = |id: &u32| {
+            self.scoreboard.worker(*id).is_some_and(|s| s.get(WorkerCell::Pid) != 0 && s.get(WorkerCell::Status) == Status::Busy as u64)
+        };
+        (1..=self.scoreboard.workers()).filter(busy).count() as u32
+    }
+}

@@ -1,0 +1,122 @@
+//! From a configuration to a running master, the first time and after a reload's exec.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use imperator_worker::log::diag::say;
+use imperator_worker::settings::Settings;
+use nix::sys::prctl;
+use nix::sys::stat::{Mode, umask};
+
+use super::running::Master;
+use super::{Start, handover, signals};
+use crate::config::{self, Loaded};
+use crate::sockets::{Bound, Inherited, bind_all};
+
+/// uWSGI's version that we are compatible with: tools read it from the first line.
+const UWSGI_VERSION: &str = "2.0.30";
+
+/// A first start.
+pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
+    let settings = &loaded.settings;
+    let signals = signals::open()?;
+    imperator_sys::process::cloexec_from_3()?;
+    banner();
+    surroundings(settings, start)?;
+    let inherited = inherited(settings, start);
+    let listeners = listen(settings, &[], &inherited)?;
+    free_standard_input(settings)?;
+    prctl::set_name(c"master")?;
+    prctl::set_child_subreaper(true)?;
+    let mut master = Master::new(start.clone(), signals, epoch())?;
+    master.begin(Rc::new(settings.clone()), listeners, false)?;
+    master.serve()
+}
+
+/// The same process after its exec: the generations of before run on, and a new one is started beside them if the configuration allows.
+pub fn again(number: &str, start: &Start) -> Result<i32> {
+    let signals = signals::open()?;
+    let state = handover::receive(number)?;
+    let brutal = state.brutal;
+    let start = Start { env: without_state(start, state.reloads), binary: state.binary.clone(), ..start.clone() };
+    prctl::set_name(c"master")?;
+    let mut master = Master::resume(start.clone(), signals, state)?;
+    say(&format!("gracefully (RE)spawned uWSGI master process (pid: {})", std::process::id()));
+    if let Err(error) = next_generation(&mut master, &start, brutal) {
+        say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
+        master.keep()?;
+    }
+    master.serve()
+}
+
+fn next_generation(master: &mut Master, start: &Start, brutal: bool) -> Result<()> {
+    let loaded = load(start).map_err(|e| anyhow::anyhow!("the configuration:\n{e}"))?;
+    surroundings(&loaded.settings, start)?;
+    let listeners = listen(&loaded.settings, &master.listeners(), &master.inherited_again())?;
+    master.begin(Rc::new(loaded.settings), listeners, brutal)
+}
+
+/// The configuration as a start in the original directory would read it.
+pub fn load(start: &Start) -> Result<Loaded, String> {
+    std::env::set_current_dir(&start.directory).map_err(|e| format!("cannot go back to {}: {e}", start.directory.display()))?;
+    config::load(&start.argv, &start.env).map_err(|e| e.to_string())
+}
+
+fn without_state(start: &Start, reloads: u64) -> Vec<(String, String)> {
+    let mut env = start.env.clone();
+    env.retain(|(key, _)| key != super::STATE_ENV && key != super::RELOADS_ENV);
+    env.push((super::RELOADS_ENV.into(), reloads.to_string()));
+    env
+}
+
+fn banner() {
+    let mut date = vec![];
+    imperator_sys::localtime::strftime(c"%a %b %e %H:%M:%S %Y", epoch() as i64, &mut date);
+    let date = String::from_utf8_lossy(&date);
+    say(&format!("*** Starting uWSGI {UWSGI_VERSION} (64bit) on [{date}] ***"));
+    say(&format!("this is Imperator {}", env!("CARGO_PKG_VERSION")));
+}
+
+/// What of the process the settings change for everything that follows.
+fn surroundings(settings: &Settings, start: &Start) -> Result<()> {
+    if let Some(mask) = settings.socket_options.umask {
+        umask(Mode::from_bits_truncate(mask));
+    }
+    std::env::set_current_dir(&start.directory)?;
+    if let Some(directory) = &settings.process.chdir {
+        std::env::set_current_dir(directory).with_context(|| format!("chdir = {directory}"))?;
+    }
+    Ok(())
+}
+
+fn inherited(settings: &Settings, start: &Start) -> Vec<Inherited> {
+    let mut found = Inherited::from_systemd(&start.env, std::process::id());
+    if !settings.process.honour_stdin {
+        found.extend(Inherited::from_standard_input());
+    }
+    found
+}
+
+fn listen(settings: &Settings, kept: &[Bound], inherited: &[Inherited]) -> Result<Vec<Bound>> {
+    let listeners = bind_all(settings, kept, inherited)?;
+    for (number, bound) in listeners.iter().enumerate().filter(|(_, b)| !kept.iter().any(|k| k.label.key == b.label.key)) {
+        say(&format!("uwsgi socket {number} {}", bound.label));
+    }
+    Ok(listeners)
+}
+
+/// Apps read nothing from a terminal or a socket that is ours.
+fn free_standard_input(settings: &Settings) -> Result<()> {
+    if !settings.process.honour_stdin {
+        let null = std::fs::File::open(Path::new("/dev/null"))?;
+        imperator_sys::process::redirect(std::os::fd::AsFd::as_fd(&null), 0)?;
+    }
+    Ok(())
+}
+
+/// Seconds since 1970.
+pub fn epoch() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

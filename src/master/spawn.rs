@@ -1,0 +1,186 @@
+//! Starting a zygote: what happens between the fork and the exec of the user's interpreter.
+
+use std::ffi::CString;
+use std::io::Write as _;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use imperator_sys::process::{self, Fork};
+use imperator_sys::seqpacket::SeqPacket;
+use imperator_worker::control::{BOOT_ENV, Boot, FromZygote, PYTHON_BOOTSTRAP, Role};
+use imperator_worker::scoreboard::Scoreboard;
+use imperator_worker::settings::{Python, Settings};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+
+use super::interpreter::{extension, interpreter};
+use super::{STATE_ENV, Start};
+use crate::sockets::Bound;
+
+/// What a new Python process is made of.
+pub struct Recipe<'a> {
+    pub role: Role,
+    pub settings: &'a Settings,
+    pub start: &'a Start,
+    pub generation: u64,
+    pub listeners: &'a [Bound],
+    pub scoreboard: &'a Scoreboard,
+    pub request_log: Option<BorrowedFd<'a>>,
+    /// Descriptors 1 and 2 of the new process, if they are not ours.
+    pub log: Option<BorrowedFd<'a>>,
+    pub started_at: u64,
+}
+
+impl Recipe<'_> {
+    /// Forks the zygote; its pid and our end of its control pair.
+    ///
+    /// # Errors
+    /// The fork, or what has to be there before it. What goes wrong in the child comes as [`FromZygote::Failed`].
+    pub fn zygote(&self) -> Result<(Pid, SeqPacket)> {
+        let (ours, theirs) = SeqPacket::pair().context("a control pair for the zygote")?;
+        ours.want_credentials()?;
+        ours.set_nonblocking(true)?;
+        let master = nix::unistd::getpid();
+        match process::fork().context("fork of the zygote")? {
+            Fork::Parent(pid) => Ok((pid, ours)),
+            Fork::Child => {
+                drop(ours);
+                let error = match self.become_zygote(&theirs, master) {
+                    Ok(never) => match never {},
+                    Err(error) => format!("{error:#}"),
+                };
+                imperator_worker::log::diag::say(&format!("cannot start the app's process: {error}"));
+                let _ = theirs.send(&FromZygote::Failed { code: 1, message: error }, &[]);
+                process::exit_now(1)
+            }
+        }
+    }
+
+    fn become_zygote(&self, control: &SeqPacket, master: Pid) -> Result<std::convert::Infallible> {
+        prctl::set_name(c"zygote")?;
+        die_with(master)?;
+        quiet_signals()?;
+        if let Some(log) = self.log {
+            process::redirect(log, 1)?;
+            process::redirect(log, 2)?;
+        }
+        crate::privileges::enter(self.settings)?;
+        die_with(master)?; // a change of user forgets it
+        self.exec(Some(control), master.as_raw())
+    }
+
+    /// Becomes the interpreter. Returns only if that fails.
+    ///
+    /// # Errors
+    /// No interpreter, no extension, or the exec itself.
+    pub fn exec(&self, control: Option<&SeqPacket>, master_pid: i32) -> Result<std::convert::Infallible> {
+        let python = &self.settings.python;
+        let env = environment(self.start, self.settings);
+        let path = env.iter().find(|(k, _)| k == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v.as_str());
+        let program = interpreter(python, path)?;
+        let extension = extension(&self.start.binary, &python.plugins_dir)?;
+        let boot = self.boot(control, master_pid)?;
+        let env = env.iter().map(|(k, v)| format!("{k}={v}")).chain([format!("{BOOT_ENV}={}", boot.as_raw_fd())]);
+        let env = env.map(CString::new).collect::<Result<Vec<_>, _>>().context("an environment variable holds a NUL")?;
+        let argv = arguments(&program, python, &extension)?;
+        process::set_cloexec(boot.as_fd(), false)?;
+        nix::unistd::execve(&argv[0], &argv, &env).with_context(|| format!("cannot execute {}", program.display()))
+    }
+
+    /// The memfd with all that the new process must know, and the descriptors in it made to survive the exec.
+    fn boot(&self, control: Option<&SeqPacket>, master_pid: i32) -> Result<std::fs::File> {
+        let boot = Boot {
+            role: self.role,
+            settings: self.settings.clone(),
+            generation: self.generation,
+            listeners: self.listeners.iter().map(Bound::listener).collect(),
+            scoreboard: self.scoreboard.as_fd().as_raw_fd(),
+            control: control.map(|c| c.as_fd().as_raw_fd()),
+            request_log: self.request_log.map(|fd| fd.as_raw_fd()),
+            master_pid,
+            started_at: self.started_at,
+        };
+        let shared = self.listeners.iter().map(|l| l.fd.as_fd()).chain([self.scoreboard.as_fd()]);
+        for fd in shared.chain(control.map(AsFd::as_fd)).chain(self.request_log) {
+            process::set_cloexec(fd, false)?;
+        }
+        memfd("imperator-boot", &serde_json::to_vec(&boot)?)
+    }
+}
+
+/// A memfd with `text`, to be read from the start.
+pub fn memfd(name: &str, text: &[u8]) -> Result<std::fs::File> {
+    use std::io::Seek as _;
+    let mut file = std::fs::File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(text)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// This process ends with its parent. Checked after it is set: a parent that is gone by then sends nothing.
+fn die_with(parent: Pid) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    anyhow::ensure!(getppid() == parent, "the master is gone");
+    Ok(())
+}
+
+/// Signals that a terminal or an init system sends to the whole group are the master's business while the app loads. Workers install their own handlers.
+fn quiet_signals() -> Result<()> {
+    imperator_sys::spawn::default_signals()?;
+    Ok(process::ignore_signals(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM])?)
+}
+
+/// The environment of the app: that of the start, less what is only ours, with `env` and `unenv`.
+pub fn environment(start: &Start, settings: &Settings) -> Vec<(String, String)> {
+    let ours = [BOOT_ENV, STATE_ENV, "UWSGI_EMPEROR_FD", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+    let mut env: Vec<_> = start.env.iter().filter(|(key, _)| !ours.contains(&key.as_str())).cloned().collect();
+    for line in &settings.process.env {
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        env.retain(|(k, _)| k != key);
+        env.push((key.to_owned(), value.to_owned()));
+    }
+    env.retain(|(key, _)| !settings.process.unenv.contains(key));
+    env
+}
+
+fn arguments(program: &Path, python: &Python, extension: &Path) -> Result<Vec<CString>> {
+    let text = |p: &Path| p.to_str().map(ToOwned::to_owned).with_context(|| format!("{} is no UTF-8", p.display()));
+    let mut argv = vec![text(program)?];
+    match python.optimize {
+        0 => {}
+        1 => argv.push("-O".into()),
+        _ => argv.push("-OO".into()),
+    }
+    if python.no_site {
+        argv.push("-S".into());
+    }
+    argv.extend(["-c".into(), PYTHON_BOOTSTRAP.into(), text(extension)?]);
+    Ok(argv.into_iter().map(CString::new).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_app_sees_its_own_environment_and_not_ours() {
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        let env = vec![pair("PATH", "/bin"), pair("HOME", "/root"), pair("UWSGI_EMPEROR_FD", "4"), pair("LISTEN_FDS", "1")];
+        let start = Start { env, ..Start::default() };
+        let mut settings = Settings::default();
+        settings.process.env = vec!["HOME=/srv".into(), "X=a=b c".into(), "GONE=1".into()];
+        settings.process.unenv = vec!["GONE".into()];
+        assert_eq!(environment(&start, &settings), [pair("PATH", "/bin"), pair("HOME", "/srv"), pair("X", "a=b c")]);
+    }
+
+    #[test]
+    fn interpreter_options_come_before_the_program() {
+        let python = Python { optimize: 2, no_site: true, ..Python::default() };
+        let argv = arguments(Path::new("/bin/python3"), &python, Path::new("/lib/x.so")).expect("argv");
+        assert_eq!(argv[..3], [c"/bin/python3".to_owned(), c"-OO".to_owned(), c"-S".to_owned()]);
+        assert_eq!(argv[3..].iter().map(|a| a.as_bytes().len()).collect::<Vec<_>>(), [2, PYTHON_BOOTSTRAP.len(), 9]);
+    }
+}
