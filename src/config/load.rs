@@ -1,8 +1,16 @@
 //! A whole configuration at once: read, apply, judge.
 
-use imperator_worker::settings::Settings;
+use std::collections::HashMap;
 
-use super::{Diagnostic, Entry};
+use imperator_worker::settings::Settings;
+use nix::sys::stat::SFlag;
+
+use super::apply::{self, Applied};
+use super::conflicts::{self, Surroundings};
+use super::reader::{self, Context, Reading};
+use super::{Diagnostic, Entry, command};
+
+pub use super::command::Command;
 
 /// A configuration that may be run.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,32 +52,119 @@ pub enum Mode {
     Once(Command),
 }
 
-/// A command line that starts nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    Help,
-    Version,
-    /// Print these lines.
-    Print(Vec<String>),
-    /// Send the signal to the process that the pidfile names.
-    Signal {
-        pidfile: String,
-        signal: i32,
-    },
-    /// Print what that socket says.
-    Read(String),
-    /// Is anybody there: exit code 0, 1 (down), 2 (a warning is set).
-    Ping {
-        address: String,
-        timeout: u32,
-    },
-    Exit(i32),
-}
-
 /// Reads and judges everything: `argv` (with the program's name first) and the environment, and the files that they name.
 ///
 /// # Errors
 /// All that stands against starting; the exit code is 1.
-pub fn load(_argv: &[String], _env: &[(String, String)]) -> Result<Loaded, ConfigError> {
-    Ok(Loaded { settings: Settings::default(), entries: vec![], warnings: vec![], show_config: None, prints: vec![], mode: Mode::Serve })
+pub fn load(argv: &[String], env: &[(String, String)]) -> Result<Loaded, ConfigError> {
+    let reading = read(argv, env)?;
+    if let Some(command) = command::asked_for(&reading) {
+        return Ok(once(reading, command));
+    }
+    let mut applied = apply::apply(&reading);
+    let around = Surroundings::of_process(env);
+    judge(&mut applied, &around);
+    applied.errors.extend(conflicts::nothing_to_do(&applied.settings, &around));
+    accept(reading, applied)
+}
+
+/// As [`load`], but to be looked at and not to be run: no socket is no error, and nothing is said of commands. Errors are in the result.
+///
+/// # Errors
+/// What cannot be read at all.
+pub fn inspect(argv: &[String], env: &[(String, String)]) -> Result<(Reading, Applied), ConfigError> {
+    let reading = read(argv, env)?;
+    let mut applied = apply::apply(&reading);
+    judge(&mut applied, &Surroundings::of_process(env));
+    Ok((reading, applied))
+}
+
+fn read(argv: &[String], env: &[(String, String)]) -> Result<Reading, ConfigError> {
+    let args = argv.get(1..).unwrap_or_default();
+    reader::read(args, env, &Context::of_process())
+        .map_err(|error| ConfigError { errors: vec![Diagnostic::new(&error.origin, error.what.to_string())], warnings: vec![] })
+}
+
+fn judge(applied: &mut Applied, around: &Surroundings) {
+    // A vassal always gets a master, whatever its file says.
+    applied.settings.process.master |= around.vassal;
+    applied.errors.extend(conflicts::errors(&applied.settings, around));
+    applied.warnings.extend(conflicts::warnings(&applied.settings, around));
+}
+
+fn once(reading: Reading, command: Command) -> Loaded {
+    Loaded {
+        settings: Settings::default(),
+        entries: reading.entries,
+        warnings: vec![],
+        show_config: None,
+        prints: vec![],
+        mode: Mode::Once(command),
+    }
+}
+
+fn accept(reading: Reading, applied: Applied) -> Result<Loaded, ConfigError> {
+    let Applied { settings, errors, warnings, prints, show_config } = applied;
+    if !errors.is_empty() {
+        return Err(ConfigError { errors, warnings });
+    }
+    let show_config = show_config.then(|| listing(&reading.entries));
+    let mode = if is_only_emperor(&settings) { Mode::Emperor } else { Mode::Serve };
+    Ok(Loaded { settings, entries: reading.entries, warnings, show_config, prints, mode })
+}
+
+/// Nothing to serve, only vassals to supervise.
+fn is_only_emperor(settings: &Settings) -> bool {
+    let options = &settings.socket_options;
+    let serves = !settings.sockets.is_empty() || !options.zerg.is_empty() || settings.names_app() || settings.python.pyrun.is_some();
+    !settings.emperor.sources.is_empty() && !serves
+}
+
+/// As `show-config` prints it; tests of popular images look for its first and last line in the log.
+fn listing(entries: &[Entry]) -> String {
+    let mut text = String::from(";uWSGI instance configuration\n[uwsgi]\n");
+    for Entry { key, value, .. } in entries {
+        text.push_str(&format!("{key} = {}\n", value.as_deref().unwrap_or("true")));
+    }
+    text + ";end of configuration"
+}
+
+impl Surroundings {
+    /// Of this process.
+    pub fn of_process(env: &[(String, String)]) -> Self {
+        let env: HashMap<&str, &str> = env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let pid = std::process::id().to_string();
+        let systemd = env.get("LISTEN_PID").is_some_and(|own| *own == pid) && env.contains_key("LISTEN_FDS");
+        let zero = nix::sys::stat::fstat(std::io::stdin())
+            .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFSOCK);
+        let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
+        Self {
+            somaxconn: somaxconn.unwrap_or(i32::MAX),
+            socket_passed: systemd || zero,
+            vassal: env.contains_key("UWSGI_EMPEROR_FD") || env.contains_key("UWSGI_EMPEROR_PROXY"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Origin;
+
+    #[test]
+    fn the_listing_is_uwsgis() {
+        let entry = |key: &str, value: Option<&str>| Entry { key: key.into(), value: value.map(Into::into), origin: Origin::CommandLine };
+        let text = listing(&[entry("base", Some("/srv")), entry("show-config", None), entry("endif", Some(""))]);
+        assert_eq!(text, ";uWSGI instance configuration\n[uwsgi]\nbase = /srv\nshow-config = true\nendif = \n;end of configuration");
+    }
+
+    #[test]
+    fn an_emperor_that_serves_nothing_is_only_that() {
+        let mut settings = Settings::default();
+        assert!(!is_only_emperor(&settings));
+        settings.emperor.sources.push("/etc/vassals".into());
+        assert!(is_only_emperor(&settings));
+        settings.python.wsgi_file = Some("app.py".into());
+        assert!(!is_only_emperor(&settings));
+    }
 }

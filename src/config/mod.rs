@@ -3,7 +3,13 @@
 //! [`reader`] makes one ordered list of [`Entry`]s out of everything the user wrote (uWSGI's dialect and precedence);
 //! [`table`] knows every option; [`load`] applies the list to the settings, in order, and says what is odd about it.
 
+mod apply;
+mod command;
+mod conflicts;
+mod lint;
 mod load;
+pub mod near;
+mod plugins;
 pub mod reader;
 pub mod table;
 mod values;
@@ -11,7 +17,8 @@ mod values;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use load::{Command, ConfigError, Loaded, Mode, load};
+pub use apply::Applied;
+pub use load::{Command, ConfigError, Loaded, Mode, inspect, load};
 
 /// One key with its value, in the order in which uWSGI would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +46,8 @@ pub enum Origin {
     },
     /// No single place: what is missing, or two options that do not go together.
     Whole,
+    /// One of the above, as it prints.
+    Text(String),
 }
 
 impl fmt::Display for Origin {
@@ -50,6 +59,7 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Derived { from } => from.fmt(f),
             Self::Whole => f.write_str("configuration"),
+            Self::Text(place) => f.write_str(place),
         }
     }
 }

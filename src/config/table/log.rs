@@ -3,8 +3,7 @@
 use imperator_worker::settings::Settings;
 
 use super::{
-    Kind, Spec, Status, add_text, flag, later, list, long, maybe_int, maybe_text, no_effect, set_flag, set_number, set_some_number,
-    set_text, text,
+    Kind, Spec, Status, add_text, flag, later, list, long, maybe_text, no_effect, set_flag, set_number, set_some_number, set_text, text,
 };
 use crate::config::values;
 
@@ -35,7 +34,7 @@ pub static OPTIONS: &[Spec] = &[
         "put the date before server lines; a strftime format, or true",
         Status::Done(log_date),
     ),
-    maybe_int("memory-report", &[], "memory in request lines and stats", Status::Done(memory_report)).short('m'),
+    Spec::new(Kind::OptionalFlag, "memory-report", &[], "memory in request lines and stats", Status::Done(memory_report)).short('m'),
     flag("log-master", &[], "all lines go through the master", set_flag!(log.master)).with_master(),
     long("log-master-bufsize", &[], "bytes of its buffer (8192)", set_number!(log.master_bufsize)),
     flag("log-master-stream", &[], "lines go to it by a stream", no_effect("lines are never cut or joined")),

@@ -189,16 +189,22 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
 
 /// Every name and alias.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    all().flat_map(|spec| std::iter::once(spec.name).chain(spec.aliases.iter().copied()))
+    all().flat_map(Spec::names)
 }
 
-static BY_NAME: LazyLock<HashMap<&'static str, &'static Spec>> = LazyLock::new(|| {
-    all().flat_map(|spec| std::iter::once(spec.name).chain(spec.aliases.iter().copied()).map(move |name| (name, spec))).collect()
+static BY_NAME: LazyLock<HashMap<&'static str, (Section, &'static Spec)>> = LazyLock::new(|| {
+    let rows = CHAPTERS.iter().flat_map(|(section, slices)| slices.iter().flat_map(|slice| slice.iter()).map(|spec| (*section, spec)));
+    rows.flat_map(|(section, spec)| spec.names().map(move |name| (name, (section, spec)))).collect()
 });
 
 /// The option of that name or alias.
 pub fn lookup(name: &str) -> Option<&'static Spec> {
-    BY_NAME.get(name).copied()
+    BY_NAME.get(name).map(|(_, spec)| *spec)
+}
+
+/// The chapter of the option of that name or alias.
+pub fn section(name: &str) -> Option<Section> {
+    BY_NAME.get(name).map(|(section, _)| *section)
 }
 
 /// The option of that one-letter name.
@@ -209,6 +215,11 @@ pub fn by_short(letter: char) -> Option<&'static Spec> {
 impl Spec {
     const fn new(kind: Kind, name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Self {
         Self { name, aliases, short: None, kind, list: false, needs_master: false, help, status }
+    }
+
+    /// Name and aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
 
     const fn short(mut self, letter: char) -> Self {

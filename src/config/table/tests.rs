@@ -147,7 +147,7 @@ fn kinds_tell_how_the_command_line_reads_them() {
     for (name, kind) in [
         ("master", Kind::Flag),
         ("need-app", Kind::OptionalFlag),
-        ("memory-report", Kind::OptionalInt),
+        ("memory-report", Kind::OptionalFlag),
         ("chmod-socket", Kind::OptionalText),
         ("endif", Kind::OptionalText),
         ("help", Kind::Flag),
