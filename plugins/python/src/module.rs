@@ -1,0 +1,295 @@
+//! The `uwsgi` module: what the container is, who this process is, what the app can ask of the master.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use imperator_worker::control::FromWorker;
+use imperator_worker::language::Language;
+use imperator_worker::scoreboard::{Status, WorkerCell};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::instance::{Instance, instance};
+
+/// The version of uWSGI whose module this one stands in for: libraries compare it.
+pub const VERSION: &str = "2.0.30";
+
+/// Makes the module and puts it into `sys.modules`, complete, before anything of the app's is loaded.
+pub fn install(py: Python<'_>, instance: &'static Instance) -> PyResult<()> {
+    let module = PyModule::new(py, "uwsgi")?;
+    facts(&module, instance)?;
+    functions(&module)?;
+    crate::request_api::add(&module)?;
+    crate::not_built::add(&module, instance)?;
+    py.import("sys")?.getattr("modules")?.set_item("uwsgi", module)
+}
+
+/// Runs a hook that user code has left in the module (`post_fork_hook`, `atexit`). Its exceptions are logged.
+pub fn call_hook(py: Python<'_>, name: &str) {
+    let Ok(module) = py.import("uwsgi") else { return };
+    if let Ok(Some(hook)) = module.getattr_opt(name)
+        && let Err(error) = hook.call0()
+    {
+        crate::errors::print(py, &error);
+    }
+}
+
+fn facts(module: &Bound<'_, PyModule>, instance: &Instance) -> PyResult<()> {
+    let (py, settings) = (module.py(), &instance.boot.settings);
+    let bytes = |text: &str| PyBytes::new(py, text.as_bytes());
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let host = PyBytes::new(py, host.as_encoded_bytes());
+    module.add("version", bytes(VERSION))?;
+    module.add("version_info", (2, 0, 30, 0, bytes("")))?;
+    module.add("SPOOL_OK", -2)?;
+    module.add("SPOOL_RETRY", -1)?;
+    module.add("SPOOL_IGNORE", 0)?;
+    module.add("hostname", &host)?;
+    module.add("numproc", settings.process.workers)?;
+    module.add("cores", settings.process.threads)?;
+    module.add("has_threads", 1)?;
+    module.add("buffer_size", settings.request.buffer_size.unwrap_or(65535))?;
+    module.add("started_on", instance.boot.started_at)?;
+    module.add("is_a_reload", instance.boot.generation > 1)?;
+    module.add("loop", py.None())?;
+    module.add("unbit", py.None())?;
+    module.add("applications", py.None())?;
+    module.add("sockets", PyList::new(py, instance.boot.listeners.iter().map(|l| l.fd))?)?;
+    module.add("opt", options(py, &settings.opt)?)?;
+    if let Some(pidfile) = &settings.process.pidfile {
+        module.add("pidfile", bytes(pidfile))?;
+    }
+    let magic = PyDict::new(py);
+    magic.set_item(bytes("v"), bytes(VERSION))?;
+    magic.set_item(bytes("h"), host)?;
+    magic.set_item(bytes("u"), bytes(&nix::unistd::getuid().to_string()))?;
+    magic.set_item(bytes("g"), bytes(&nix::unistd::getgid().to_string()))?;
+    module.add("magic_table", magic)?;
+    for name in ["SymbolsImporter", "SymbolsZipImporter", "ZipImporter"] {
+        module.add(name, py.get_type::<pyo3::types::PyType>().call1((name, PyTuple::empty(py), PyDict::new(py)))?)?;
+    }
+    Ok(())
+}
+
+/// `uwsgi.opt`: names to bytes, or to True where an option was given without a value. Of a repeated option the last value, as uWSGI under Python 3.
+fn options<'py>(py: Python<'py>, opt: &[(String, Vec<Option<String>>)]) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, values) in opt {
+        match values.last() {
+            Some(Some(value)) => dict.set_item(name, PyBytes::new(py, value.as_bytes()))?,
+            _ => dict.set_item(name, true)?,
+        }
+    }
+    Ok(dict)
+}
+
+fn functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(worker_id, module)?)?;
+    module.add_function(wrap_pyfunction!(mule_id, module)?)?;
+    module.add_function(wrap_pyfunction!(masterpid, module)?)?;
+    module.add_function(wrap_pyfunction!(i_am_the_spooler, module)?)?;
+    module.add_function(wrap_pyfunction!(in_farm, module)?)?;
+    module.add_function(wrap_pyfunction!(ready, module)?)?;
+    module.add_function(wrap_pyfunction!(total_requests, module)?)?;
+    module.add_function(wrap_pyfunction!(workers, module)?)?;
+    module.add_function(wrap_pyfunction!(mem, module)?)?;
+    module.add_function(wrap_pyfunction!(logsize, module)?)?;
+    module.add_function(wrap_pyfunction!(micros, module)?)?;
+    module.add_function(wrap_pyfunction!(listen_queue, module)?)?;
+    module.add_function(wrap_pyfunction!(log, module)?)?;
+    module.add_function(wrap_pyfunction!(reload, module)?)?;
+    module.add_function(wrap_pyfunction!(stop, module)?)?;
+    module.add_function(wrap_pyfunction!(setprocname, module)?)?;
+    module.add_function(wrap_pyfunction!(accepting, module)?)?;
+    module.add_function(wrap_pyfunction!(suspend, module)?)?;
+    module.add_function(wrap_pyfunction!(green_schedule, module)?)?;
+    module.add_function(wrap_pyfunction!(module_attribute, module)?)?;
+    module.add_function(wrap_pyfunction!(start_response, module)?)
+}
+
+pub fn here() -> PyResult<&'static Instance> {
+    instance().ok_or_else(|| PyRuntimeError::new_err("the container has not started"))
+}
+
+#[pyfunction]
+fn worker_id() -> PyResult<u32> {
+    Ok(here()?.worker())
+}
+
+#[pyfunction]
+fn mule_id() -> u32 {
+    0
+}
+
+#[pyfunction]
+fn masterpid() -> PyResult<i32> {
+    Ok(here()?.boot.master_pid)
+}
+
+#[pyfunction]
+fn i_am_the_spooler() {}
+
+#[pyfunction]
+#[pyo3(signature = (_name=None))]
+fn in_farm(_name: Option<Bound<'_, PyAny>>) {}
+
+/// True in a worker that accepts requests, else None.
+#[pyfunction]
+fn ready() -> PyResult<Option<bool>> {
+    let here = here()?;
+    let accepting = here.scoreboard.worker(here.worker()).is_some_and(|slot| slot.get(WorkerCell::Accepting) != 0);
+    Ok(accepting.then_some(true))
+}
+
+#[pyfunction]
+fn total_requests() -> PyResult<u64> {
+    Ok(here()?.scoreboard.total_requests().load(Relaxed))
+}
+
+#[pyfunction]
+fn workers(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+    let here = here()?;
+    let list: Vec<_> = (1..=here.scoreboard.workers()).map(|id| worker(py, here, id)).collect::<PyResult<_>>()?;
+    PyTuple::new(py, list)
+}
+
+fn worker<'py>(py: Python<'py>, here: &Instance, id: u32) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let Some(slot) = here.scoreboard.worker(id) else { return Ok(dict) };
+    dict.set_item("id", id)?;
+    let numbers = [
+        ("pid", WorkerCell::Pid),
+        ("requests", WorkerCell::Requests),
+        ("delta_requests", WorkerCell::DeltaRequests),
+        ("signals", WorkerCell::Signals),
+        ("exceptions", WorkerCell::Exceptions),
+        ("rss", WorkerCell::Rss),
+        ("vsz", WorkerCell::Vsz),
+        ("running_time", WorkerCell::RunningTime),
+        ("last_spawn", WorkerCell::LastSpawn),
+        ("respawn_count", WorkerCell::RespawnCount),
+        ("tx", WorkerCell::Tx),
+        ("avg_rt", WorkerCell::AvgRt),
+    ];
+    for (name, cell) in numbers {
+        dict.set_item(name, slot.get(cell))?;
+    }
+    let status: &[u8] = match slot.get(WorkerCell::Status) {
+        n if n == Status::Busy as u64 => b"busy",
+        n if n == Status::Cheap as u64 => b"cheap",
+        n if n == Status::Pause as u64 => b"pause",
+        _ => b"idle",
+    };
+    dict.set_item("status", PyBytes::new(py, status))?;
+    let mut apps = Vec::new();
+    for app in crate::zygote::language().map(|language| language.apps()).unwrap_or_default() {
+        let counters = slot.app(app.id);
+        let entry = PyDict::new(py);
+        entry.set_item("id", app.id)?;
+        entry.set_item("modifier1", app.modifier1)?;
+        entry.set_item("mountpoint", PyBytes::new(py, app.mountpoint.as_bytes()))?;
+        entry.set_item("startup_time", app.startup_time)?;
+        entry.set_item("interpreter", 0)?;
+        entry.set_item("callable", 0)?;
+        entry.set_item("requests", counters.map_or(0, |(requests, _)| requests.load(Relaxed)))?;
+        entry.set_item("exceptions", counters.map_or(0, |(_, exceptions)| exceptions.load(Relaxed)))?;
+        entry.set_item("chdir", PyBytes::new(py, app.chdir.as_bytes()))?;
+        apps.push(entry);
+    }
+    dict.set_item("apps", PyTuple::new(py, apps)?)?;
+    Ok(dict)
+}
+
+/// Resident and virtual size of this process, bytes.
+#[pyfunction]
+fn mem() -> PyResult<(u64, u64)> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let mut pages = statm.split(' ').map(|n| n.parse::<u64>().unwrap_or_default());
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|n| u64::try_from(n).ok()).unwrap_or(4096);
+    let (vsz, rss) = (pages.next().unwrap_or_default() * page, pages.next().unwrap_or_default() * page);
+    Ok((rss, vsz))
+}
+
+#[pyfunction]
+fn logsize() -> u64 {
+    0
+}
+
+#[pyfunction]
+fn micros() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_micros() as u64)
+}
+
+/// Connections that wait to be accepted at a socket.
+#[pyfunction]
+#[pyo3(signature = (socket=0))]
+fn listen_queue(socket: usize) -> PyResult<u64> {
+    let listeners = &here()?.boot.listeners;
+    let listener = listeners.get(socket).ok_or_else(|| PyValueError::new_err(format!("there is no socket {socket}; there are {}", listeners.len())))?;
+    // SAFETY: the listener stays open as long as the process.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(listener.fd) };
+    Ok(nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::TcpInfo).map_or(0, |info| u64::from(info.tcpi_unacked)))
+}
+
+#[pyfunction]
+fn log(line: &str) -> bool {
+    crate::say(&format!("{line}\n"));
+    true
+}
+
+fn ask_master(message: &FromWorker, what: &str) -> PyResult<bool> {
+    here()?.tell_master(message).map(|()| true).map_err(|error| PyRuntimeError::new_err(format!("uwsgi.{what}(): {error}")))
+}
+
+#[pyfunction]
+fn reload() -> PyResult<bool> {
+    ask_master(&FromWorker::Reload, "reload")
+}
+
+#[pyfunction]
+fn stop() -> PyResult<bool> {
+    ask_master(&FromWorker::Stop, "stop")
+}
+
+#[pyfunction]
+fn setprocname(name: &str) -> PyResult<()> {
+    Ok(imperator_sys::title::set_title(name.as_bytes())?)
+}
+
+/// Says whether this worker counts as one that takes requests; for the cheaper algorithms and the stats.
+#[pyfunction]
+#[pyo3(signature = (accepting=true))]
+fn accepting(accepting: bool) -> PyResult<()> {
+    let here = here()?;
+    if let Some(slot) = here.scoreboard.worker(here.worker()) {
+        slot.cell(WorkerCell::Accepting).store(u64::from(accepting), Relaxed);
+    }
+    Ok(())
+}
+
+/// Without an asynchronous engine there is nobody to hand over to.
+#[pyfunction]
+fn suspend() -> bool {
+    true
+}
+
+#[pyfunction]
+fn green_schedule() -> bool {
+    true
+}
+
+/// `uwsgi.env` is the environ of the request that this thread serves.
+#[pyfunction]
+#[pyo3(name = "__getattr__")]
+fn module_attribute(py: Python<'_>, name: &str) -> PyResult<Py<PyDict>> {
+    let environ = (name == "env").then(|| crate::python::current_environ(py)).flatten();
+    environ.ok_or_else(|| PyAttributeError::new_err(format!("module 'uwsgi' has no attribute '{name}'")))
+}
+
+/// The callable that the app of this thread's request was given.
+#[pyfunction]
+#[pyo3(signature = (*arguments, **keywords))]
+fn start_response<'py>(py: Python<'py>, arguments: &Bound<'py, PyTuple>, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
+    let callable = crate::python::current_start_response(py).ok_or_else(|| PyRuntimeError::new_err("there is no request in this thread now"))?;
+    callable.bind(py).call(arguments, keywords)
+}

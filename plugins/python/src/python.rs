@@ -1,0 +1,327 @@
+//! Python as a language of the container: apps, threads, and the way of one request.
+
+use std::cell::RefCell;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use imperator_worker::control::App;
+use imperator_worker::language::{After, Language};
+use imperator_worker::request::Request;
+use imperator_worker::settings::RequestSettings;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::apps::{Ask, choose};
+use crate::dynamic::{self, Dynamic};
+use crate::embedded::Embedded;
+use crate::environ::{Environ, latin1};
+use crate::errors::Policy;
+use crate::input::Input;
+use crate::instance::Instance;
+use crate::response::{FileWrapper, Options, Responder};
+use crate::slot::Slot;
+use crate::wsgi::{Body, Trouble};
+
+/// An app that is loaded.
+pub struct Mounted {
+    pub mountpoint: String,
+    pub callable: Py<PyAny>,
+    pub seconds: u64,
+}
+
+/// What one request thread keeps from request to request.
+struct Core {
+    slot: &'static Slot,
+    environ: Environ,
+    start_response: Py<PyAny>,
+    input_key: Py<pyo3::types::PyString>,
+    /// `uwsgi.env`, while a request is served.
+    current: Option<Py<PyDict>>,
+    thread: Option<Thread>,
+}
+
+/// The interpreter's state of a thread that Python did not start.
+struct Thread {
+    state: *mut ffi::PyThreadState,
+    ensured: ffi::PyGILState_STATE,
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
+}
+
+/// Environ and `start_response` of the request of this thread, for the uwsgi module.
+pub fn current_environ(py: Python<'_>) -> Option<Py<PyDict>> {
+    CORE.with_borrow(|core| core.as_ref()?.current.as_ref().map(|environ| environ.clone_ref(py)))
+}
+
+pub fn current_start_response(py: Python<'_>) -> Option<Py<PyAny>> {
+    CORE.with_borrow(|core| core.as_ref().map(|core| core.start_response.clone_ref(py)))
+}
+
+pub struct PythonLanguage {
+    instance: &'static Instance,
+    pub embedded: Arc<Embedded>,
+    apps: RwLock<Apps>,
+    dynamic: Option<Dynamic>,
+    policy: Policy,
+    options: Options,
+    version: String,
+    chdir: String,
+}
+
+#[derive(Default, Clone)]
+struct Apps {
+    apps: Vec<Arc<Mounted>>,
+    points: Vec<Vec<u8>>,
+}
+
+impl Apps {
+    fn add(&mut self, app: Mounted) {
+        self.points.push(app.mountpoint.as_bytes().to_vec());
+        self.apps.push(Arc::new(app));
+    }
+}
+
+impl PythonLanguage {
+    pub fn new(py: Python<'_>, instance: &'static Instance, embedded: Arc<Embedded>, loader: &Bound<'_, PyAny>) -> Self {
+        let settings = &instance.boot.settings;
+        Self {
+            instance,
+            embedded,
+            apps: RwLock::default(),
+            dynamic: settings.request.dynamic_apps.then(|| Dynamic::new(loader)),
+            policy: Policy { catch: settings.python.catch_exceptions, reload: settings.reload.clone() },
+            options: Options {
+                accept_buffer: settings.python.accept_buffer,
+                nodelay: settings.python.start_response_nodelay,
+                silent: settings.request.disable_write_exception,
+            },
+            version: py.version().split_whitespace().next().unwrap_or_default().to_owned(),
+            chdir: std::env::current_dir().map_or_else(|_| String::new(), |d| d.to_string_lossy().into_owned()),
+        }
+    }
+
+    pub fn mount(&self, app: Mounted) {
+        self.apps.write().unwrap_or_else(PoisonError::into_inner).add(app);
+    }
+
+    fn request_settings(&self) -> &RequestSettings {
+        &self.instance.boot.settings.request
+    }
+
+    /// The number and callable of the app that answers, and how the path is cut; or why there is none.
+    fn choose<'r>(&self, py: Python<'_>, request: &'r Request<'_>) -> Result<Chosen<'r>, PyErr> {
+        let settings = self.request_settings();
+        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
+        if let [only] = &apps.apps[..]
+            && !settings.no_default_app
+            && !settings.manage_script_name
+            && request.modifier1() != 30
+            && self.dynamic.is_none()
+        {
+            return Ok(Chosen { app: Some((0, only.clone())), moved: None, recycle: false });
+        }
+        let ask = Ask {
+            app_id: request.var(b"UWSGI_APPID"),
+            script_name: request.var(b"SCRIPT_NAME"),
+            path_info: request.var(b"PATH_INFO").unwrap_or_default(),
+            host: request.var(b"HTTP_HOST"),
+            server_name: request.var(b"SERVER_NAME"),
+            modifier1: request.modifier1(),
+        };
+        let answer = choose(&apps.points, settings, &ask);
+        let exact = answer.app.and_then(|id| Some((id, apps.apps.get(id)?.clone())));
+        let fallback = apps.apps.first().filter(|_| !settings.no_default_app).map(|app| (0, app.clone()));
+        let full = apps.apps.len() >= settings.max_apps as usize;
+        drop(apps);
+        let named = self.dynamic.as_ref().and_then(|d| Some((d, dynamic::Named::of(request)?)));
+        let recycle = named.as_ref().is_some_and(|(dynamic, named)| dynamic.changed(named));
+        let app = match (exact, named) {
+            (Some(app), _) => Some(app),
+            (None, Some((dynamic, named))) if !full => {
+                let app = Mounted { callable: dynamic.load(py, &named)?, mountpoint: String::from_utf8_lossy(&answer.key).into_owned(), seconds: 0 };
+                let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
+                apps.add(app);
+                apps.apps.last().map(|app| (apps.apps.len() - 1, app.clone()))
+            }
+            (None, _) => fallback,
+        };
+        Ok(Chosen { app, moved: answer.moved, recycle })
+    }
+
+    fn constants(&self, py: Python<'_>, core: u32) -> PyResult<Vec<(&'static str, Py<PyAny>)>> {
+        let process = &self.instance.boot.settings.process;
+        let flag = |value: bool| -> PyResult<Py<PyAny>> { Ok(value.into_pyobject(py)?.to_owned().into_any().unbind()) };
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let bytes = |value: &[u8]| pyo3::types::PyBytes::new(py, value).into_any().unbind();
+        let mut constants = vec![
+            ("wsgi.version", (1, 0).into_pyobject(py)?.into_any().unbind()),
+            ("wsgi.input", py.None()),
+            ("wsgi.input_terminated", flag(true)?),
+            ("wsgi.errors", py.import("sys")?.getattr("stderr")?.unbind()),
+            ("wsgi.multithread", flag(process.threads > 1)?),
+            ("wsgi.multiprocess", flag(process.workers > 1)?),
+            ("wsgi.run_once", flag(false)?),
+            ("uwsgi.version", bytes(crate::module::VERSION.as_bytes())),
+            ("uwsgi.node", bytes(host.as_encoded_bytes())),
+        ];
+        if !self.instance.boot.settings.python.disable_file_wrapper {
+            constants.push(("wsgi.file_wrapper", py.get_type::<FileWrapper>().into_any().unbind()));
+        }
+        if process.threads > 1 {
+            constants.push(("uwsgi.core", core.into_pyobject(py)?.into_any().unbind()));
+        }
+        Ok(constants)
+    }
+
+    fn new_core(&self, py: Python<'_>, core: u32, thread: Option<Thread>) -> PyResult<Core> {
+        let slot = Slot::leak();
+        let worker = self.instance.worker();
+        self.embedded.interpreter.bind(py).call_method1("name_thread", (worker, core))?;
+        Ok(Core {
+            slot,
+            environ: Environ::new(py, self.constants(py, core)?),
+            start_response: Responder::start_response(py, slot, self.options)?,
+            input_key: pyo3::types::PyString::intern(py, "wsgi.input").unbind(),
+            current: None,
+            thread,
+        })
+    }
+
+    fn call(&self, py: Python<'_>, request: &mut Request<'_>) -> After {
+        let chosen = match self.choose(py, request) {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                crate::errors::print(py, &error);
+                request.fail(500, &crate::slot::Gil);
+                return After::Continue;
+            }
+        };
+        let Some((id, app)) = chosen.app else {
+            crate::say("--- no python application found, check your startup logs for errors ---\n");
+            request.fail(500, &crate::slot::Gil);
+            return After::Continue;
+        };
+        let prepared = CORE.with_borrow_mut(|core| match core {
+            Some(core) => core.prepare(py, request, chosen.moved),
+            None => Err(pyo3::exceptions::PyRuntimeError::new_err("a request came to a thread that did not say it serves any")),
+        });
+        let (slot, environ, start_response, input_key) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                crate::errors::print(py, &error);
+                request.fail(500, &crate::slot::Gil);
+                return After::Continue;
+            }
+        };
+        request.set_app(id as u32);
+        let occupied = slot.occupy(py, request);
+        let serial = occupied.serial;
+        let result = Bound::new(py, Input::new(slot, serial))
+            .and_then(|input| environ.set_item(input_key, input))
+            .and_then(|()| app.callable.bind(py).call1((&environ, start_response)))
+            .map_err(Trouble::Raised)
+            .and_then(|body| Body { slot, options: self.options, strict: self.instance.boot.settings.python.strict }.send(py, &body));
+        let after = match result {
+            Ok(()) | Err(Trouble::Gone) => After::Continue,
+            Err(Trouble::Raised(error)) => self.policy.deal_with(py, slot, serial, &environ, &format!("app {id} ({})", app.mountpoint), &error),
+        };
+        drop(crate::input::take_raised(slot, serial));
+        drop(occupied);
+        CORE.with_borrow_mut(|core| core.as_mut().and_then(|core| core.current.take()));
+        if chosen.recycle && after == After::Continue { After::Exit(imperator_worker::control::exit::RELOAD) } else { after }
+    }
+}
+
+struct Chosen<'r> {
+    app: Option<(usize, Arc<Mounted>)>,
+    moved: Option<(&'r [u8], &'r [u8])>,
+    /// A file that the request names has changed: the worker ends after it.
+    recycle: bool,
+}
+
+type Prepared<'py> = (&'static Slot, Bound<'py, PyDict>, Py<PyAny>, Py<pyo3::types::PyString>);
+
+impl Core {
+    fn prepare<'py>(&mut self, py: Python<'py>, request: &Request<'_>, moved: Option<(&[u8], &[u8])>) -> PyResult<Prepared<'py>> {
+        let environ = self.environ.make(py, request.vars())?;
+        if let Some((script, path)) = moved {
+            environ.set_item("SCRIPT_NAME", latin1(py, script)?)?;
+            environ.set_item("PATH_INFO", latin1(py, path)?)?;
+        }
+        self.current = Some(environ.clone().unbind());
+        Ok((self.slot, environ, self.start_response.clone_ref(py), self.input_key.clone_ref(py)))
+    }
+}
+
+impl Language for PythonLanguage {
+    fn name(&self) -> String {
+        format!("python {}", self.version)
+    }
+
+    fn modifiers(&self) -> &[u8] {
+        &[0, 30]
+    }
+
+    fn apps(&self) -> Vec<App> {
+        let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
+        apps.apps
+            .iter()
+            .zip(0..)
+            .map(|(app, id)| App { id, modifier1: 0, mountpoint: app.mountpoint.clone(), startup_time: app.seconds, chdir: self.chdir.clone() })
+            .collect()
+    }
+
+    fn enter_thread(&self, core: u32) {
+        let ensured = (core > 0).then(|| {
+            // SAFETY: the interpreter is running; the matching release is in `leave_thread`.
+            unsafe { ffi::PyGILState_Ensure() }
+        });
+        Python::attach(|py| {
+            let thread = ensured.map(|ensured| Thread { state: std::ptr::null_mut(), ensured });
+            match self.new_core(py, core, thread) {
+                Ok(core) => CORE.set(Some(core)),
+                Err(error) => crate::errors::print(py, &error),
+            }
+        });
+        if ensured.is_some() {
+            // SAFETY: this thread holds the lock since `PyGILState_Ensure` above; its state stays, so that each request only has to take the lock.
+            let state = unsafe { ffi::PyEval_SaveThread() };
+            CORE.with_borrow_mut(|core| {
+                if let Some(thread) = core.as_mut().and_then(|core| core.thread.as_mut()) {
+                    thread.state = state;
+                }
+            });
+        }
+    }
+
+    fn leave_thread(&self, _core: u32) {
+        let Some(mut core) = CORE.take() else { return };
+        let thread = core.thread.take();
+        Python::attach(|_| drop(core));
+        if let Some(thread) = thread.filter(|t| !t.state.is_null()) {
+            // SAFETY: the state is this thread's own, saved in `enter_thread`, and the lock was ensured there.
+            unsafe {
+                ffi::PyEval_RestoreThread(thread.state);
+                ffi::PyGILState_Release(thread.ensured);
+            }
+        }
+    }
+
+    fn serve(&self, request: &mut Request<'_>) -> After {
+        Python::attach(|py| self.call(py, request))
+    }
+
+    fn teardown(&self) {
+        if self.instance.boot.settings.process.skip_atexit {
+            return;
+        }
+        Python::attach(|py| {
+            crate::module::call_hook(py, "atexit");
+            if let Err(error) = self.embedded.interpreter.bind(py).call_method0("run_exit_functions") {
+                crate::errors::print(py, &error);
+            }
+        });
+    }
+}

@@ -1,0 +1,116 @@
+//! The way from Python objects (`wsgi.input`, `start_response`, `uwsgi.*`) to the request that is served.
+//!
+//! An app may keep those objects, or hand them to threads. A [`Slot`] makes that safe: it holds the request only while it is served, and lets one thread at it at a time.
+
+use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use imperator_worker::language::Yield;
+use imperator_worker::request::Request;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+/// One for each core, made once and never freed.
+pub struct Slot {
+    held: Mutex<Held>,
+}
+
+struct Held {
+    /// Null between requests.
+    request: *mut Request<'static>,
+    /// Counts requests, so that an object of an old one does not reach the new one.
+    serial: u64,
+}
+
+// SAFETY: the pointer is followed only under the mutex, and only while the borrow behind it lives (see `Occupied`).
+unsafe impl Send for Held {}
+
+thread_local! {
+    static CURRENT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+}
+
+/// The slot of the request that this thread serves now.
+pub fn current() -> Option<&'static Slot> {
+    CURRENT.get()
+}
+
+/// Runs `f` with the request that this thread serves.
+pub fn with_current<R>(py: Python<'_>, f: impl FnOnce(&mut Request<'_>) -> R) -> PyResult<R> {
+    current().ok_or_else(no_request)?.with(py, None, f)
+}
+
+fn no_request() -> PyErr {
+    PyRuntimeError::new_err("there is no request in this thread now")
+}
+
+impl Slot {
+    pub fn leak() -> &'static Self {
+        Box::leak(Box::new(Self { held: Mutex::new(Held { request: std::ptr::null_mut(), serial: 0 }) }))
+    }
+
+    /// Makes `request` reachable through this slot, and this slot the current one of the thread, until the value is dropped.
+    pub fn occupy<'r>(&'static self, py: Python<'_>, request: &'r mut Request<'_>) -> Occupied<'r> {
+        let mut held = self.lock(py);
+        held.request = std::ptr::from_mut(request).cast();
+        held.serial += 1;
+        let serial = held.serial;
+        drop(held);
+        CURRENT.set(Some(self));
+        Occupied { slot: self, serial, _request: std::marker::PhantomData }
+    }
+
+    /// Runs `f` with the request, if it is still the one numbered `serial` (`None`: whichever is served). `f` calls no Python code.
+    pub fn with<R>(&self, py: Python<'_>, serial: Option<u64>, f: impl FnOnce(&mut Request<'_>) -> R) -> PyResult<R> {
+        let held = self.lock(py);
+        if held.request.is_null() || serial.is_some_and(|s| s != held.serial) {
+            return Err(PyRuntimeError::new_err("the request that this object belongs to is over"));
+        }
+        // SAFETY: `Occupied` keeps the unique borrow that this pointer was made of, and takes the pointer away, under this mutex, before the borrow ends.
+        Ok(f(unsafe { &mut *held.request }))
+    }
+
+    /// Another thread may hold the mutex while it waits for the network, without the interpreter's lock: so this waits without it, too.
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Held> {
+        loop {
+            match self.held.try_lock() {
+                Ok(held) => return held,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => py.detach(|| drop(self.held.lock().unwrap_or_else(PoisonError::into_inner))),
+            }
+        }
+    }
+}
+
+/// A request that Python objects can reach.
+pub struct Occupied<'r> {
+    slot: &'static Slot,
+    pub serial: u64,
+    _request: std::marker::PhantomData<&'r mut ()>,
+}
+
+impl Drop for Occupied<'_> {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+        Python::attach(|py| self.slot.lock(py).request = std::ptr::null_mut());
+    }
+}
+
+/// Python's lock, as the container sees it.
+pub struct Gil;
+
+impl Yield for Gil {
+    fn allow(&self, wait: &mut dyn FnMut()) {
+        /// Takes the lock again also when `wait` panics: everything further up relies on it.
+        struct Retake(*mut pyo3::ffi::PyThreadState);
+        impl Drop for Retake {
+            fn drop(&mut self) {
+                // SAFETY: this is the state that this thread has just given up.
+                unsafe { pyo3::ffi::PyEval_RestoreThread(self.0) }
+            }
+        }
+        // SAFETY: whoever calls into a request from here holds the lock (it came from Python code or from `serve`), and `wait` is the container's
+        // own code: it touches no Python object.
+        let _retake = Retake(unsafe { pyo3::ffi::PyEval_SaveThread() });
+        wait();
+    }
+}
