@@ -56,7 +56,13 @@ fn moved<'r>(points: &[Vec<u8>], settings: &RequestSettings, ask: &Ask<'r>) -> O
         return None;
     }
     let host = virtual_host(settings, ask);
-    let longest = points.iter().filter_map(|point| in_host(point, host)).map(trim).filter(|point| below(ask.path_info, point)).map(<[u8]>::len).max()?;
+    let longest = points
+        .iter()
+        .filter_map(|point| in_host(point, host))
+        .map(trim)
+        .filter(|point| below(ask.path_info, point))
+        .map(<[u8]>::len)
+        .max()?;
     Some(ask.path_info.split_at(longest))
 }
 

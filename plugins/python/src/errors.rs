@@ -22,7 +22,15 @@ pub struct Policy {
 
 impl Policy {
     /// Logs an exception that an app let out, counts it, and answers what can still be answered.
-    pub fn deal_with(&self, py: Python<'_>, slot: &'static Slot, serial: u64, environ: &Bound<'_, PyDict>, app: &str, error: &PyErr) -> After {
+    pub fn deal_with(
+        &self,
+        py: Python<'_>,
+        slot: &'static Slot,
+        serial: u64,
+        environ: &Bound<'_, PyDict>,
+        app: &str,
+        error: &PyErr,
+    ) -> After {
         if let Some(status) = body_error(py, slot, serial, error) {
             crate::say(&format!("{app}: the request body could not be read: {}\n", error.value(py)));
             let _ = slot.with(py, None, |request| request.fail(status, &Gil));

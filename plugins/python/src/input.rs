@@ -98,7 +98,8 @@ impl Input {
         let mut out = self.take_rest();
         let wanted = size.unwrap_or(usize::MAX);
         while out.len() < wanted {
-            if self.read_more(py, &mut out, wanted - out.len())? == 0 {
+            let missing = wanted - out.len();
+            if self.read_more(py, &mut out, missing)? == 0 {
                 break;
             }
         }

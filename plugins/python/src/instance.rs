@@ -14,7 +14,7 @@ pub struct Instance {
     pub boot: Boot,
     pub scoreboard: Arc<Scoreboard>,
     /// The zygote's end of its pair; taken by its loop.
-    pub control: Mutex<Option<SeqPacket>>,
+    control: Mutex<Option<SeqPacket>>,
     listeners: Mutex<Vec<OwnedFd>>,
     request_log: Mutex<Option<OwnedFd>>,
     /// 0 before the fork.
@@ -38,7 +38,8 @@ impl Instance {
         std::io::Seek::rewind(&mut memfd)?;
         let boot: Boot = serde_json::from_reader(std::io::BufReader::new(memfd)).context("the boot record")?;
         let scoreboard = take_inherited(boot.scoreboard).context("scoreboard")?;
-        let scoreboard = Arc::new(Scoreboard::open(scoreboard, boot.settings.process.workers.max(1), boot.settings.process.threads.max(1))?);
+        let scoreboard =
+            Arc::new(Scoreboard::open(scoreboard, boot.settings.process.workers.max(1), boot.settings.process.threads.max(1))?);
         let control = boot.control.map(take_inherited).transpose().context("control socket")?;
         let listeners = boot.listeners.iter().map(|l| take_inherited(l.fd)).collect::<Result<_, _>>().context("listener")?;
         let request_log = boot.request_log.map(take_inherited).transpose().context("request log")?;
@@ -65,6 +66,11 @@ impl Instance {
         self.worker.store(number, Relaxed);
         *lock(&self.to_master) = control.map(|fd| fd.try_clone_to_owned().map(SeqPacket::from_fd)).transpose()?;
         Ok(())
+    }
+
+    /// The zygote's end of its pair.
+    pub fn take_control(&self) -> Option<SeqPacket> {
+        lock(&self.control).take()
     }
 
     /// The listening sockets, for the event loop that owns them from now on. (Their numbers stay in `boot`.)

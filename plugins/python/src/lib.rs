@@ -14,7 +14,9 @@ mod not_built;
 mod python;
 mod request_api;
 mod response;
+mod serve;
 mod slot;
+mod watch;
 mod wsgi;
 mod zygote;
 

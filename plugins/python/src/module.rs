@@ -225,10 +225,20 @@ fn micros() -> u64 {
 #[pyo3(signature = (socket=0))]
 fn listen_queue(socket: usize) -> PyResult<u64> {
     let listeners = &here()?.boot.listeners;
-    let listener = listeners.get(socket).ok_or_else(|| PyValueError::new_err(format!("there is no socket {socket}; there are {}", listeners.len())))?;
-    // SAFETY: the listener stays open as long as the process.
-    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(listener.fd) };
-    Ok(nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::TcpInfo).map_or(0, |info| u64::from(info.tcpi_unacked)))
+    let listener = listeners
+        .get(socket)
+        .ok_or_else(|| PyValueError::new_err(format!("there is no socket {socket}; there are {}", listeners.len())))?;
+    Ok(waiting(listener.fd))
+}
+
+/// 0 for sockets that are not TCP.
+fn waiting(listener: i32) -> u64 {
+    // SAFETY: all zeros is a value of this plain C struct.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `info` is `length` writable bytes. On a number that is no TCP socket the call fails.
+    let done = unsafe { libc::getsockopt(listener, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length) };
+    if done == 0 { u64::from(info.tcpi_unacked) } else { 0 }
 }
 
 #[pyfunction]
@@ -289,7 +299,12 @@ fn module_attribute(py: Python<'_>, name: &str) -> PyResult<Py<PyDict>> {
 /// The callable that the app of this thread's request was given.
 #[pyfunction]
 #[pyo3(signature = (*arguments, **keywords))]
-fn start_response<'py>(py: Python<'py>, arguments: &Bound<'py, PyTuple>, keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-    let callable = crate::python::current_start_response(py).ok_or_else(|| PyRuntimeError::new_err("there is no request in this thread now"))?;
+fn start_response<'py>(
+    py: Python<'py>,
+    arguments: &Bound<'py, PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let callable =
+        crate::python::current_start_response(py).ok_or_else(|| PyRuntimeError::new_err("there is no request in this thread now"))?;
     callable.bind(py).call(arguments, keywords)
 }

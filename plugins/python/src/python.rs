@@ -97,7 +97,7 @@ impl PythonLanguage {
                 nodelay: settings.python.start_response_nodelay,
                 silent: settings.request.disable_write_exception,
             },
-            version: py.version().split_whitespace().next().unwrap_or_default().to_owned(),
+            version: py.version_str().split_whitespace().next().unwrap_or_default().to_owned(),
             chdir: std::env::current_dir().map_or_else(|_| String::new(), |d| d.to_string_lossy().into_owned()),
         }
     }
@@ -111,7 +111,7 @@ impl PythonLanguage {
     }
 
     /// The number and callable of the app that answers, and how the path is cut; or why there is none.
-    fn choose<'r>(&self, py: Python<'_>, request: &'r Request<'_>) -> Result<Chosen<'r>, PyErr> {
+    fn choose(&self, py: Python<'_>, request: &Request<'_>) -> Result<Chosen, PyErr> {
         let settings = self.request_settings();
         let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
         if let [only] = &apps.apps[..]
@@ -140,14 +140,18 @@ impl PythonLanguage {
         let app = match (exact, named) {
             (Some(app), _) => Some(app),
             (None, Some((dynamic, named))) if !full => {
-                let app = Mounted { callable: dynamic.load(py, &named)?, mountpoint: String::from_utf8_lossy(&answer.key).into_owned(), seconds: 0 };
+                let app = Mounted {
+                    callable: dynamic.load(py, &named)?,
+                    mountpoint: String::from_utf8_lossy(&answer.key).into_owned(),
+                    seconds: 0,
+                };
                 let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
                 apps.add(app);
                 apps.apps.last().map(|app| (apps.apps.len() - 1, app.clone()))
             }
             (None, _) => fallback,
         };
-        Ok(Chosen { app, moved: answer.moved, recycle })
+        Ok(Chosen { app, moved: answer.moved.map(|(script, path)| (script.to_vec(), path.to_vec())), recycle })
     }
 
     fn constants(&self, py: Python<'_>, core: u32) -> PyResult<Vec<(&'static str, Py<PyAny>)>> {
@@ -182,7 +186,7 @@ impl PythonLanguage {
         Ok(Core {
             slot,
             environ: Environ::new(py, self.constants(py, core)?),
-            start_response: Responder::start_response(py, slot, self.options)?,
+            start_response: Responder::callable(py, slot, self.options)?,
             input_key: pyo3::types::PyString::intern(py, "wsgi.input").unbind(),
             current: None,
             thread,
@@ -225,7 +229,9 @@ impl PythonLanguage {
             .and_then(|body| Body { slot, options: self.options, strict: self.instance.boot.settings.python.strict }.send(py, &body));
         let after = match result {
             Ok(()) | Err(Trouble::Gone) => After::Continue,
-            Err(Trouble::Raised(error)) => self.policy.deal_with(py, slot, serial, &environ, &format!("app {id} ({})", app.mountpoint), &error),
+            Err(Trouble::Raised(error)) => {
+                self.policy.deal_with(py, slot, serial, &environ, &format!("app {id} ({})", app.mountpoint), &error)
+            }
         };
         drop(crate::input::take_raised(slot, serial));
         drop(occupied);
@@ -234,9 +240,9 @@ impl PythonLanguage {
     }
 }
 
-struct Chosen<'r> {
+struct Chosen {
     app: Option<(usize, Arc<Mounted>)>,
-    moved: Option<(&'r [u8], &'r [u8])>,
+    moved: Option<(Vec<u8>, Vec<u8>)>,
     /// A file that the request names has changed: the worker ends after it.
     recycle: bool,
 }
@@ -244,11 +250,11 @@ struct Chosen<'r> {
 type Prepared<'py> = (&'static Slot, Bound<'py, PyDict>, Py<PyAny>, Py<pyo3::types::PyString>);
 
 impl Core {
-    fn prepare<'py>(&mut self, py: Python<'py>, request: &Request<'_>, moved: Option<(&[u8], &[u8])>) -> PyResult<Prepared<'py>> {
+    fn prepare<'py>(&mut self, py: Python<'py>, request: &Request<'_>, moved: Option<(Vec<u8>, Vec<u8>)>) -> PyResult<Prepared<'py>> {
         let environ = self.environ.make(py, request.vars())?;
         if let Some((script, path)) = moved {
-            environ.set_item("SCRIPT_NAME", latin1(py, script)?)?;
-            environ.set_item("PATH_INFO", latin1(py, path)?)?;
+            environ.set_item("SCRIPT_NAME", latin1(py, &script)?)?;
+            environ.set_item("PATH_INFO", latin1(py, &path)?)?;
         }
         self.current = Some(environ.clone().unbind());
         Ok((self.slot, environ, self.start_response.clone_ref(py), self.input_key.clone_ref(py)))
@@ -269,7 +275,13 @@ impl Language for PythonLanguage {
         apps.apps
             .iter()
             .zip(0..)
-            .map(|(app, id)| App { id, modifier1: 0, mountpoint: app.mountpoint.clone(), startup_time: app.seconds, chdir: self.chdir.clone() })
+            .map(|(app, id)| App {
+                id,
+                modifier1: 0,
+                mountpoint: app.mountpoint.clone(),
+                startup_time: app.seconds,
+                chdir: self.chdir.clone(),
+            })
             .collect()
     }
 

@@ -29,7 +29,7 @@ pub struct Options {
 
 impl Responder {
     /// The callable that apps get.
-    pub fn start_response(py: Python<'_>, slot: &'static Slot, options: Options) -> PyResult<Py<PyAny>> {
+    pub fn callable(py: Python<'_>, slot: &'static Slot, options: Options) -> PyResult<Py<PyAny>> {
         let responder = Bound::new(py, Self { slot, options, write: pyo3::sync::PyOnceLock::new() })?;
         let write = responder.getattr("write")?.unbind();
         responder.get().write.get_or_init(py, || write);
@@ -121,7 +121,8 @@ fn native<'py>(text: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, PyBy
 type Pair<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
 fn pairs<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
-    let headers = headers.cast::<PyList>().map_err(|_| PyTypeError::new_err(format!("headers must be a list, not {}", type_name(headers))))?;
+    let headers =
+        headers.cast::<PyList>().map_err(|_| PyTypeError::new_err(format!("headers must be a list, not {}", type_name(headers))))?;
     let mut out = Vec::with_capacity(headers.len());
     for header in headers.iter() {
         let pair = header.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2);
@@ -140,12 +141,14 @@ pub fn bytes_of<'py>(chunk: &Bound<'py, PyAny>, accept_buffer: bool) -> PyResult
     if let Ok(bytes) = chunk.cast::<PyBytes>() {
         return Ok(Some(bytes.clone()));
     }
-    let buffer = accept_buffer && (chunk.is_instance_of::<pyo3::types::PyByteArray>() || chunk.is_instance_of::<pyo3::types::PyMemoryView>());
+    let buffer =
+        accept_buffer && (chunk.is_instance_of::<pyo3::types::PyByteArray>() || chunk.is_instance_of::<pyo3::types::PyMemoryView>());
     if !buffer {
         return Ok(None);
     }
     // SAFETY: `chunk` is a live object; the result is a new bytes object, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(chunk.py(), pyo3::ffi::PyBytes_FromObject(chunk.as_ptr())) }.map(|b| Some(b.cast_into()?)).or_else(Err)
+    let bytes = unsafe { Bound::from_owned_ptr_or_err(chunk.py(), pyo3::ffi::PyBytes_FromObject(chunk.as_ptr())) }?;
+    Ok(Some(bytes.cast_into()?))
 }
 
 /// `wsgi.file_wrapper(file, size)`: sent by sendfile where the file is one on disk, else an iterator over blocks.

@@ -62,11 +62,12 @@ impl Slot {
     /// Runs `f` with the request, if it is still the one numbered `serial` (`None`: whichever is served). `f` calls no Python code.
     pub fn with<R>(&self, py: Python<'_>, serial: Option<u64>, f: impl FnOnce(&mut Request<'_>) -> R) -> PyResult<R> {
         let held = self.lock(py);
-        if held.request.is_null() || serial.is_some_and(|s| s != held.serial) {
+        if serial.is_some_and(|s| s != held.serial) {
             return Err(PyRuntimeError::new_err("the request that this object belongs to is over"));
         }
         // SAFETY: `Occupied` keeps the unique borrow that this pointer was made of, and takes the pointer away, under this mutex, before the borrow ends.
-        Ok(f(unsafe { &mut *held.request }))
+        let request = unsafe { held.request.as_mut() };
+        request.map(f).ok_or_else(no_request)
     }
 
     /// Another thread may hold the mutex while it waits for the network, without the interpreter's lock: so this waits without it, too.

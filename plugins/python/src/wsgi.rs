@@ -69,7 +69,8 @@ impl Body {
         if body.is_instance_of::<pyo3::types::PyString>() {
             return Err(PyTypeError::new_err("the app returned a str: a body is an iterable of bytes").into());
         }
-        let chunks = body.try_iter().map_err(|_| PyTypeError::new_err(format!("the app returned {}, which is not iterable", type_name(body))))?;
+        let chunks =
+            body.try_iter().map_err(|_| PyTypeError::new_err(format!("the app returned {}, which is not iterable", type_name(body))))?;
         chunks.into_iter().try_for_each(|chunk| self.chunk(py, &chunk?))
     }
 
@@ -80,7 +81,8 @@ impl Body {
             1 => item(0).map_or(Ok(()), |chunk| self.chunk(py, &chunk)),
             _ => {
                 let chunks: Vec<_> = (0..length).map_while(item).collect();
-                let parts: Option<Vec<&[u8]>> = chunks.iter().map(|chunk| chunk.cast::<PyBytes>().ok().map(PyBytesMethods::as_bytes)).collect();
+                let parts: Option<Vec<&[u8]>> =
+                    chunks.iter().map(|chunk| chunk.cast::<PyBytes>().ok().map(PyBytesMethods::as_bytes)).collect();
                 match parts {
                     Some(parts) => {
                         self.started(py)?;

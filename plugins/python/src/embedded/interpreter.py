@@ -16,8 +16,7 @@ def streams():
             old.flush()
     sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = stream
     faulthandler.enable(2, all_threads=True)
-    faulthandler.register(signal.SIGUSR2, 2, all_threads=True, chain=False)
-    return stream
+    stacks_on_signal()
 
 
 def arguments(python, script=None):
@@ -100,3 +99,9 @@ def reseed():
     """Workers must not draw the same numbers although they are copies of one process."""
     if "random" in sys.modules:
         sys.modules["random"].seed()
+
+
+def stacks_on_signal():
+    """SIGUSR2 writes the stacks of all threads to the log, from within the C handler: also of a thread that is stuck."""
+    faulthandler.unregister(signal.SIGUSR2)
+    faulthandler.register(signal.SIGUSR2, 2, all_threads=True, chain=False)
