@@ -84,7 +84,7 @@ impl Apps {
 }
 
 impl PythonLanguage {
-    pub fn new(py: Python<'_>, instance: &'static Instance, embedded: Arc<Embedded>, loader: &Bound<'_, PyAny>) -> Self {
+    pub fn new(instance: &'static Instance, embedded: Arc<Embedded>, loader: &Bound<'_, PyAny>) -> Self {
         let settings = &instance.boot.settings;
         Self {
             instance,
@@ -97,7 +97,7 @@ impl PythonLanguage {
                 nodelay: settings.python.start_response_nodelay,
                 silent: settings.request.disable_write_exception,
             },
-            version: py.version_str().split_whitespace().next().unwrap_or_default().to_owned(),
+            version: Python::version_str().split_whitespace().next().unwrap_or_default().to_owned(),
             chdir: std::env::current_dir().map_or_else(|_| String::new(), |d| d.to_string_lossy().into_owned()),
         }
     }

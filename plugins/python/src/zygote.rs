@@ -109,7 +109,7 @@ impl<'py> Zygote<'py> {
         }
         let say = wrap_pyfunction!(say_from_python, py)?;
         let loader = embedded.loader.bind(py).getattr("Loader")?.call1((&python, origins, settings.request.max_apps, say))?;
-        let language = Arc::new(PythonLanguage::new(py, instance, embedded.clone(), &loader));
+        let language = Arc::new(PythonLanguage::new(instance, embedded.clone(), &loader));
         let _ = LANGUAGE.set(language.clone());
         Ok(Self { py, instance, embedded, loader, language, watched: None })
     }

@@ -7,6 +7,7 @@ import traceback
 import types
 
 COROUTINE = 0x80  # inspect.CO_COROUTINE
+IMPORTABLE = (types.FunctionType, types.BuiltinFunctionType)
 
 
 class Failure(Exception):
@@ -220,9 +221,10 @@ def take(module, text, kind):
 
 
 def callables(module):
-    """Candidates to show: what is callable, not a class or an import, and public."""
+    """Candidates to show: what is callable and public, without classes and functions that only were imported."""
+    own = (None, module.__name__)
     return sorted(name for name, value in vars(module).items() if callable(value) and not name.startswith("_") and not isinstance(value, type)
-                  and getattr(value, "__module__", None) in (None, module.__name__))
+                  and (not isinstance(value, IMPORTABLE) or getattr(value, "__module__", None) in own))
 
 
 def accept(value, name):
