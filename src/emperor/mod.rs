@@ -1,7 +1,22 @@
 //! The emperor: one process a host that starts, reloads and stops vassals (whole instances) as their files come, change and go.
+//!
+//! [`core`] decides, [`shell`] and [`acts`] carry out, [`sources`] say which files there are, [`child`] is the way from a fork to a vassal.
 
+mod above;
+mod acts;
+mod aside;
+mod child;
 pub mod core;
+mod demand;
+mod launch;
+mod notify;
+mod poller;
+mod setup;
+mod shell;
 pub mod sources;
+mod stats;
+mod stats_server;
+mod watch;
 
 use imperator_worker::settings::Settings;
 
@@ -21,6 +36,5 @@ pub enum Place {
 /// # Errors
 /// A source that must exist and does not, an address that cannot be bound, an unknown namespace or capability.
 pub fn run(settings: &Settings, place: Place) -> anyhow::Result<i32> {
-    let _ = (settings, place);
-    anyhow::bail!("this build has no emperor")
+    setup::govern(settings, place)
 }

@@ -1,0 +1,289 @@
+//! The effects: each of the core's actions, carried out.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use imperator_sys::process::{monotonic_ms, set_nonblocking};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{AccessFlags, Pid};
+
+use super::aside::About;
+use super::child::Birth;
+use super::core::{Action, Found, Key, Owner};
+use super::demand::{Answer, Demand, socket_of};
+use super::launch;
+use super::poller::What;
+use super::shell::{CALM_SCAN_MS, Shell, now};
+use super::sources::Look;
+use super::stats::{self, Frame};
+use super::stats_server::Progress;
+
+impl Shell {
+    pub(super) fn carry_out(&mut self, action: Action) -> Vec<Action> {
+        match action {
+            Action::Start(key) => return self.start(&key),
+            Action::Name(key) => return self.name(&key),
+            Action::Watch(key) => self.watch_demand(&key),
+            Action::Tell(key, byte) => self.tell(&key, byte),
+            Action::Terminate(_, pid) => drop(kill(Pid::from_raw(pid), Signal::SIGTERM)),
+            Action::Kill(_, pid) => drop(kill(Pid::from_raw(pid), Signal::SIGKILL)),
+            Action::Ended(key) => self.ended(&key),
+            Action::Forget(key) => self.forget(&key),
+            Action::Scan => self.scan(),
+            Action::Log(line) => tracing::info!("[emperor] {line}"),
+        }
+        vec![]
+    }
+
+    fn start(&mut self, key: &Key) -> Vec<Action> {
+        match self.give_birth(key) {
+            Ok((pid, owner)) => {
+                let directory = self.directory_of(key);
+                let about = About { name: &key.to_string(), pid, owner, directory: &directory };
+                let actions = self.core.started(now(), key, pid);
+                self.asides.as_emperor(&self.hooks.clone(), &about, monotonic_ms());
+                actions
+            }
+            Err(error) => self.core.start_failed(now(), key, &format!("{error:#}")),
+        }
+    }
+
+    fn give_birth(&mut self, key: &Key) -> anyhow::Result<(i32, Owner)> {
+        let (pipe, our_end) = pipe_pair().context("socketpair")?;
+        let vassal = self.core.vassals.get(key).context("not known any more")?;
+        let owner = vassal.owner;
+        let directory = self.directory_of(key);
+        let options = &self.settings.emperor;
+        let executable = (options.magic_exec).then(|| directory.join(&key.id)).filter(|path| is_executable(path));
+        let birth = Birth {
+            name: key.to_string(),
+            programs: launch::programs(options, &self.program),
+            arguments: launch::arguments(options, &self.rules, key, executable.as_deref()),
+            zerg: key.zerg,
+            stdin: if vassal.on_demand { self.demands.get(key).map(|d| d.fd.as_fd()) } else { None },
+            directory,
+            pipe,
+            our_end: Some(our_end),
+            user: options.tyrant.then_some((owner, options.tyrant_initgroups)),
+            namespaces: self.namespaces,
+            capabilities: self.capabilities.as_deref(),
+            start_hook: options.start_hook.as_deref(),
+            hooks: &self.hooks,
+        };
+        let (pid, our_end) = birth.fork().context("fork")?;
+        let our_end = our_end.context("the pipe")?;
+        self.close_pipe(key);
+        self.poller.readable(our_end.as_fd(), What::Pipe(key.clone()))?;
+        self.pipes.insert(key.clone(), our_end);
+        Ok((pid.as_raw(), owner))
+    }
+
+    /// Where a vassal starts.
+    fn directory_of(&self, key: &Key) -> PathBuf {
+        let source = self.core.vassals.get(key).and_then(|v| self.sources.get(v.source));
+        source.map_or_else(|| self.start_dir.clone(), |s| s.directory())
+    }
+
+    fn name(&mut self, key: &Key) -> Vec<Action> {
+        let directory = self.directory_of(key);
+        match socket_of(&self.settings.emperor, &key.id, &directory) {
+            Answer::Socket(name) => self.listen(key, &name),
+            Answer::None => self.core.named(now(), key, Ok(false)),
+            Answer::Ask(command) => {
+                let asked = self.asides.ask_for_socket(&command, &key.id, &directory, monotonic_ms());
+                let asked = asked.and_then(|fd| Ok((self.poller.readable(fd.as_fd(), What::Answer(key.clone()))?, fd)));
+                match asked {
+                    Ok((_, fd)) => {
+                        self.answers.insert(key.clone(), (fd, vec![]));
+                        vec![]
+                    }
+                    Err(error) => self.core.named(now(), key, Err(error.to_string())),
+                }
+            }
+        }
+    }
+
+    fn listen(&mut self, key: &Key, name: &str) -> Vec<Action> {
+        let answer = match Demand::bind(name, self.settings.socket_options.backlog) {
+            Ok(demand) => {
+                self.demands.insert(key.clone(), demand);
+                Ok(true)
+            }
+            Err(error) => Err(format!("{error:#}")),
+        };
+        self.core.named(now(), key, answer)
+    }
+
+    /// What the program says that names a socket: its first line, or nothing.
+    pub(super) fn read_answer(&mut self, key: &Key) {
+        let Some((fd, text)) = self.answers.get_mut(key) else { return };
+        let mut buffer = [0; 512];
+        let finished = loop {
+            match nix::unistd::read(&*fd, &mut buffer) {
+                Ok(0) => break true,
+                Ok(n) => text.extend_from_slice(&buffer[..n]),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => break false,
+                Err(_) => break true,
+            }
+            if text.contains(&b'\n') || text.len() > 4096 {
+                break true;
+            }
+        };
+        if !finished {
+            return;
+        }
+        let Some((fd, text)) = self.answers.remove(key) else { return };
+        self.poller.remove(fd.as_fd(), &What::Answer(key.clone()));
+        let text = String::from_utf8_lossy(&text);
+        let name = text.lines().next().unwrap_or_default().trim().to_owned();
+        let actions = if name.is_empty() { self.core.named(now(), key, Ok(false)) } else { self.listen(key, &name) };
+        self.act(actions);
+    }
+
+    fn watch_demand(&mut self, key: &Key) {
+        let Some(demand) = self.demands.get(key) else { return };
+        self.poller.remove(demand.fd.as_fd(), &What::Demand(key.clone()));
+        if let Err(error) = self.poller.readable(demand.fd.as_fd(), What::Demand(key.clone())) {
+            tracing::error!("[emperor] vassal {key}: cannot wait for connections: {error}");
+        }
+    }
+
+    /// A vassal that does not read its pipe cannot be told; its tolerance ends all the same.
+    fn tell(&mut self, key: &Key, byte: u8) {
+        let Some(pipe) = self.pipes.get(key) else { return };
+        if let Err(error) = nix::unistd::write(pipe, &[byte]) {
+            tracing::warn!("[emperor] vassal {key}: its pipe takes nothing: {}", error.desc());
+        }
+    }
+
+    /// A process is gone. Its socket, if on demand, stays.
+    fn ended(&mut self, key: &Key) {
+        self.close_pipe(key);
+        if let Some(program) = self.settings.emperor.stop_hook.clone() {
+            let directory = self.directory_of(key);
+            self.asides.stop_hook(&program, &key.to_string(), &directory, monotonic_ms());
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.close_pipe(key);
+        if let Some(demand) = self.demands.remove(key) {
+            self.poller.remove(demand.fd.as_fd(), &What::Demand(key.clone()));
+        }
+        if let Some((fd, _)) = self.answers.remove(key) {
+            self.poller.remove(fd.as_fd(), &What::Answer(key.clone()));
+        }
+    }
+
+    /// Looks at all sources.
+    pub(super) fn scan(&mut self) {
+        let looks: Vec<Look> = self.sources.iter_mut().map(|s| s.look()).collect();
+        let wanted: BTreeSet<PathBuf> = looks.iter().flat_map(|l| l.watch.iter().cloned()).collect();
+        let time = now();
+        let mut found = Vec::with_capacity(looks.len());
+        for (number, look) in looks.into_iter().enumerate() {
+            self.complain(number, look.trouble);
+            found.push(self.with_writers(number, look.found, time.ms));
+        }
+        let (news, complete) = match &mut self.watch {
+            Some(watch) => (watch.set(&wanted), watch.is_complete()),
+            None => (false, false),
+        };
+        let frequency = u64::from(self.settings.emperor.freq.max(1)) * 1000;
+        // What came into a directory before it was watched has been announced to nobody.
+        self.scan_at = time.ms
+            + if news {
+                0
+            } else if complete {
+                frequency.max(CALM_SCAN_MS)
+            } else {
+                frequency
+            };
+        let actions = self.core.scan(time, &found);
+        self.act(actions);
+    }
+
+    fn complain(&mut self, number: usize, trouble: Option<String>) {
+        if let Some(said) = self.troubles.get_mut(number)
+            && *said != trouble
+        {
+            if let Some(text) = &trouble {
+                tracing::warn!("[emperor] {text}");
+            }
+            *said = trouble;
+        }
+    }
+
+    fn with_writers(&self, number: usize, found: Found, now_ms: u64) -> Found {
+        let Found::Files(mut files) = found else { return found };
+        let Some(watch) = &self.watch else { return Found::Files(files) };
+        let directory = self.sources[number].directory();
+        for file in &mut files {
+            file.busy = watch.is_being_written(&directory.join(&file.id), now_ms);
+        }
+        Found::Files(files)
+    }
+
+    pub(super) fn accept_clients(&mut self) {
+        // Whoever asks for statistics wants today's: this is a look at the sources, too.
+        self.scan();
+        let fresh = self.stats.as_mut().map(|s| s.accept(monotonic_ms())).unwrap_or_default();
+        for number in fresh {
+            self.answer_client(number);
+        }
+    }
+
+    pub(super) fn answer_client(&mut self, number: u64) {
+        let Some(mut server) = self.stats.take() else { return };
+        if let Some(fd) = server.client(number) {
+            self.poller.remove(fd, &What::StatsClient(number));
+        }
+        let progress = server.advance(number, || self.document());
+        let waits = match (progress, server.client(number)) {
+            (Progress::Readable, Some(fd)) => self.poller.readable(fd, What::StatsClient(number)).is_ok(),
+            (Progress::Writable, Some(fd)) => self.poller.writable(fd, What::StatsClient(number)).is_ok(),
+            _ => false,
+        };
+        if !waits {
+            server.drop_client(number);
+        }
+        self.stats = Some(server);
+    }
+
+    pub(super) fn drop_client(&mut self, number: u64) {
+        let Some(server) = &mut self.stats else { return };
+        if let Some(fd) = server.client(number) {
+            self.poller.remove(fd, &What::StatsClient(number));
+        }
+        server.drop_client(number);
+    }
+
+    fn document(&self) -> String {
+        let sources: Vec<String> = self.sources.iter().map(|s| s.name()).collect();
+        let frame = Frame {
+            pid: std::process::id(),
+            uid: nix::unistd::getuid().as_raw(),
+            gid: nix::unistd::getgid().as_raw(),
+            cwd: std::env::current_dir().unwrap_or_default().display().to_string(),
+            sources: &sources,
+            socket: &|id| self.demands.get(&Key::vassal(id)).map(|d| d.name.clone()),
+        };
+        stats::json(&self.core, now(), &frame)
+    }
+}
+
+/// The vassal's end (blocking, as it expects) and ours, both close-on-exec.
+fn pipe_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (theirs, ours) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    set_nonblocking(ours.as_fd(), true)?;
+    Ok((theirs, ours))
+}
+
+fn is_executable(path: &std::path::Path) -> bool {
+    nix::unistd::access(path, AccessFlags::R_OK | AccessFlags::X_OK).is_ok()
+}

@@ -1,0 +1,248 @@
+//! From the settings to a running emperor, and what remains to do at its end.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, bail};
+use imperator_sys::spawn;
+use imperator_worker::hooks::Hooks;
+use imperator_worker::log::diag;
+use imperator_worker::settings::{Emperor, Settings};
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::Place;
+use super::above::Above;
+use super::aside::Asides;
+use super::core::{Core, Policy};
+use super::notify::Notify;
+use super::poller::{Poller, What};
+use super::shell::{End, Shell};
+use super::sources::{Monitor, Rules, monitor};
+use super::stats_server::StatsServer;
+use super::watch::Watch;
+
+pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
+    diag::install(settings.log.date.as_deref());
+    if let Place::Below { parent } = place {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("PR_SET_PDEATHSIG")?;
+        if nix::unistd::getppid().as_raw() != parent {
+            return Ok(1);
+        }
+    }
+    name_process(settings, place);
+    let start_dir = std::env::current_dir().context("the working directory")?;
+    let above = if place == Place::First { Above::from_environment()? } else { None };
+    let handed = above.is_some();
+    let shell = prepare(settings, place, start_dir.clone(), above)?;
+    let pipe = if handed { shell.above.as_ref().map(|a| a.fd().try_clone_to_owned()).transpose()? } else { None };
+    let end = shell.run()?;
+    clean_up(settings, &start_dir);
+    match end {
+        End::Exit(code) => Ok(code),
+        End::Again => again(&start_dir, pipe),
+    }
+}
+
+fn name_process(settings: &Settings, place: Place) {
+    let _ = nix::sys::prctl::set_name(c"emperor");
+    let title = match (&settings.emperor.procname, place) {
+        (Some(title), _) => Some(title.as_str()),
+        (None, Place::Below { .. }) if settings.process.auto_procname => Some("imperator emperor"),
+        _ => None,
+    };
+    if let Some(title) = title
+        && let Err(error) = imperator_sys::title::set_title(title.as_bytes())
+    {
+        tracing::warn!("[emperor] emperor-procname: {error}");
+    }
+}
+
+fn prepare(settings: &Settings, place: Place, start_dir: PathBuf, above: Option<Above>) -> anyhow::Result<Shell> {
+    let options = &settings.emperor;
+    let rules = Rules { extra: options.extra_extension.clone(), nofollow: options.nofollow, tyrant_nofollow: options.tyrant_nofollow };
+    let sources = options.sources.iter().map(|line| monitor(line, &start_dir, &rules)).collect::<Result<Vec<_>, _>>()?;
+    let hooks = Rc::new(Hooks::parse(&settings.hooks)?);
+    let namespaces = clone_flags(options)?;
+    let capabilities = options.cap.as_deref().map(bounding_set).transpose()?;
+    if options.tyrant && !nix::unistd::geteuid().is_root() {
+        tracing::warn!(
+            "[emperor] emperor-tyrant: this process is not root and cannot become other users; vassals of others will not start"
+        );
+    }
+    let stats =
+        options.stats.as_deref().map(|address| StatsServer::bind(address, settings.stats.http)).transpose().context("emperor-stats")?;
+    if let Some(path) = &options.pidfile {
+        std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("emperor-pidfile {path}"))?;
+    }
+    enter(&sources, options.tyrant);
+    if hooks.any("emperor-start") {
+        hooks.run("emperor-start")?;
+    }
+    let signals = catch_signals()?;
+    let watch =
+        Watch::new().inspect_err(|e| tracing::warn!("[emperor] no inotify ({e}): files are looked at every emperor-freq seconds")).ok();
+    let notify = if place == Place::First { Notify::from_environment() } else { None };
+    let mut shell = Shell {
+        settings: Rc::new(settings.clone()),
+        rules,
+        hooks,
+        core: Core::new(policy(settings)),
+        poller: Poller::new()?,
+        signals,
+        troubles: vec![None; sources.len()],
+        sources,
+        watch,
+        pipes: BTreeMap::new(),
+        demands: BTreeMap::new(),
+        answers: BTreeMap::new(),
+        asides: Asides::default(),
+        stats,
+        above,
+        notify,
+        program: own_program(),
+        namespaces,
+        capabilities,
+        scan_at: 0,
+        start_dir,
+        end: End::Exit(0),
+    };
+    shell.listen_to_all()?;
+    tracing::info!("[emperor] governing {} (pid {})", options.sources.join(", "), std::process::id());
+    Ok(shell)
+}
+
+impl Shell {
+    fn listen_to_all(&mut self) -> nix::Result<()> {
+        use std::os::fd::AsFd;
+        self.poller.readable(self.signals.as_fd(), What::Signals)?;
+        if let Some(watch) = &self.watch {
+            self.poller.readable(watch.fd(), What::Sources)?;
+        }
+        if let Some(stats) = &self.stats {
+            self.poller.readable(stats.fd(), What::Stats)?;
+        }
+        if let Some(above) = &self.above {
+            self.poller.readable(above.fd(), What::Above)?;
+            above.report();
+        }
+        Ok(())
+    }
+}
+
+fn policy(settings: &Settings) -> Policy {
+    let options = &settings.emperor;
+    let seconds = |n: u32| u64::from(n) * 1000;
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    Policy {
+        throttle_ms: options.throttle_ms.into(),
+        max_throttle_ms: options.max_throttle_ms.into(),
+        no_blacklist: options.no_blacklist,
+        curse_tolerance_ms: seconds(options.curse_tolerance),
+        end_mercy_ms: seconds(settings.reload.mercy),
+        graceful: options.graceful_shutdown,
+        required_heartbeat_ms: seconds(options.required_heartbeat),
+        tyrant: options.tyrant,
+        on_demand: options.on_demand_extension.is_some() || options.on_demand_directory.is_some() || options.on_demand_exec.is_some(),
+        broodlord: options.broodlord,
+        parallel_starts: (2 * cores).max(8),
+    }
+}
+
+fn clone_flags(options: &Emperor) -> anyhow::Result<CloneFlags> {
+    match options.use_clone.as_deref().map(spawn::namespaces) {
+        None => Ok(CloneFlags::empty()),
+        Some(Ok(flags)) => Ok(flags),
+        Some(Err(name)) => bail!("emperor-use-clone: there is no namespace {name:?}; known are fs, ipc, net, pid, uts, user, cgroup"),
+    }
+}
+
+/// setpcap stays, so that a vassal can limit itself with `cap`.
+fn bounding_set(list: &str) -> anyhow::Result<Vec<u32>> {
+    let unknown = |name| {
+        anyhow::anyhow!("vassal-cap: there is no capability {name:?}; names are those of capabilities(7), lower case and without cap_")
+    };
+    let mut keep = spawn::capabilities(list).map_err(unknown)?;
+    keep.extend(spawn::capabilities("setpcap").map_err(unknown)?);
+    Ok(keep)
+}
+
+/// Goes into each source's directory, as uWSGI does (the last one counts), and warns of those that everybody can write to.
+fn enter(sources: &[Box<dyn Monitor>], tyrant: bool) {
+    for source in sources {
+        let directory = source.directory();
+        if let Err(error) = std::env::set_current_dir(&directory)
+            && directory.exists()
+        {
+            tracing::warn!("[emperor] cannot go into {}: {error}", directory.display());
+        }
+        if !tyrant && nix::unistd::geteuid().is_root() && is_writable_by_others(&directory) {
+            tracing::warn!(
+                "[emperor] others than root can write to {}: whoever can is root here; use emperor-tyrant or change its mode",
+                directory.display()
+            );
+        }
+    }
+}
+
+fn is_writable_by_others(directory: &Path) -> bool {
+    std::fs::metadata(directory).is_ok_and(|m| m.mode() & 0o002 != 0 || (m.mode() & 0o020 != 0 && m.gid() != 0) || m.uid() != 0)
+}
+
+fn catch_signals() -> anyhow::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGURG,
+        Signal::SIGWINCH,
+    ] {
+        mask.add(signal);
+    }
+    mask.thread_block().context("signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("signalfd")
+}
+
+/// The path of our binary. It is looked up once, so that after an upgrade on disk new vassals get the new one.
+fn own_program() -> OsString {
+    let path = std::env::current_exe().unwrap_or_default();
+    if path.is_file() { path.into() } else { "/proc/self/exe".into() }
+}
+
+fn clean_up(settings: &Settings, start_dir: &Path) {
+    if let Some(path) = settings.emperor.pidfile.as_ref().filter(|_| settings.process.vacuum) {
+        let _ = std::fs::remove_file(start_dir.join(path));
+    }
+}
+
+/// Starts anew in the same process, as our own emperor asked: with the same words, whose files may have changed.
+fn again(start_dir: &Path, pipe: Option<std::os::fd::OwnedFd>) -> anyhow::Result<i32> {
+    use std::os::fd::{AsFd, AsRawFd};
+    std::env::set_current_dir(start_dir).with_context(|| format!("chdir {}", start_dir.display()))?;
+    let number = match &pipe {
+        Some(pipe) => {
+            imperator_sys::process::set_cloexec(pipe.as_fd(), false)?;
+            pipe.as_raw_fd()
+        }
+        None => -1,
+    };
+    let environment = std::env::vars_os().filter(|(name, _)| name != super::above::FD_ENV);
+    let environment = environment.chain((number >= 0).then(|| (super::above::FD_ENV.into(), number.to_string().into())));
+    let environment: Vec<CString> =
+        environment.filter_map(|(name, value)| CString::new([name.into_vec(), b"=".to_vec(), value.into_vec()].concat()).ok()).collect();
+    let arguments: Vec<CString> = std::env::args_os().filter_map(|a| CString::new(a.into_vec()).ok()).collect();
+    let program = CString::new(own_program().into_vec())?;
+    spawn::default_signals()?;
+    let Err(error) = nix::unistd::execve(&program, &arguments, &environment);
+    Err(error).context("cannot start anew")
+}

@@ -1,0 +1,266 @@
+//! The emperor's one loop: waits for signals, bytes, changed files, clients and the time, asks the core, and carries out what it says.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::Context;
+use imperator_sys::process::monotonic_ms;
+use imperator_worker::hooks::Hooks;
+use imperator_worker::settings::Settings;
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use super::above::{Above, Order};
+use super::aside::Asides;
+use super::core::{Action, Core, Exit, Key, Now};
+use super::demand::Demand;
+use super::notify::Notify;
+use super::poller::{Poller, What};
+use super::sources::{Monitor, Rules};
+use super::stats_server::StatsServer;
+use super::watch::Watch;
+
+/// Between two looks at the sources when every change is announced by the kernel.
+pub(super) const CALM_SCAN_MS: u64 = 60_000;
+/// Hooks that still run when all vassals have ended may take so long.
+const LAST_HOOKS_MS: u64 = 10_000;
+
+/// Everything that the loop owns.
+pub struct Shell {
+    pub(super) settings: Rc<Settings>,
+    pub(super) rules: Rules,
+    pub(super) hooks: Rc<Hooks>,
+    pub(super) core: Core,
+    pub(super) poller: Poller,
+    pub(super) signals: SignalFd,
+    pub(super) sources: Vec<Box<dyn Monitor>>,
+    /// What was said about the trouble of each source.
+    pub(super) troubles: Vec<Option<String>>,
+    pub(super) watch: Option<Watch>,
+    pub(super) pipes: BTreeMap<Key, OwnedFd>,
+    pub(super) demands: BTreeMap<Key, Demand>,
+    pub(super) answers: BTreeMap<Key, (OwnedFd, Vec<u8>)>,
+    pub(super) asides: Asides,
+    pub(super) stats: Option<StatsServer>,
+    pub(super) above: Option<Above>,
+    pub(super) notify: Option<Notify>,
+    /// The binary that vassals are started with, as it was found at our own start.
+    pub(super) program: OsString,
+    pub(super) namespaces: CloneFlags,
+    pub(super) capabilities: Option<Vec<u32>>,
+    /// When to look at the sources at the latest, in `Now::ms`.
+    pub(super) scan_at: u64,
+    /// Where relative sources count from.
+    pub(super) start_dir: PathBuf,
+    pub(super) end: End,
+}
+
+/// How it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Exit(i32),
+    /// Our own emperor wants us to start anew.
+    Again,
+}
+
+pub fn now() -> Now {
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    Now { ms: monotonic_ms(), wall_ms: wall }
+}
+
+impl Shell {
+    /// Governs until the end.
+    pub fn run(mut self) -> anyhow::Result<End> {
+        self.scan();
+        loop {
+            if let Some(notify) = &mut self.notify {
+                notify.governing(self.core.governed());
+            }
+            let deadline = self.next_deadline();
+            let timeout = deadline.map(|at| at.saturating_sub(monotonic_ms()));
+            for what in self.poller.wait(timeout).context("epoll")? {
+                self.serve(what);
+            }
+            self.tick();
+            if self.core.is_done() && self.asides.is_empty() {
+                tracing::info!("[emperor] all vassals have ended");
+                return Ok(self.end);
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        let scan = (!self.core.is_ending()).then_some(self.scan_at);
+        let stats = self.stats.as_ref().and_then(StatsServer::next_deadline);
+        [self.core.next_deadline(now()), scan, stats, self.asides.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn serve(&mut self, what: What) {
+        match what {
+            What::Signals => self.take_signals(),
+            What::Sources => self.hear_of_files(),
+            What::Above => self.hear_from_above(),
+            What::Stats => self.accept_clients(),
+            What::StatsClient(number) => self.answer_client(number),
+            What::Pipe(key) => self.read_pipe(&key),
+            What::Demand(key) => self.wake(&key),
+            What::Answer(key) => self.read_answer(&key),
+        }
+    }
+
+    fn tick(&mut self) {
+        let time = now();
+        if !self.core.is_ending() && self.scan_at <= time.ms {
+            self.scan();
+        }
+        let actions = self.core.tick(time);
+        self.act(actions);
+        self.asides.tick(time.ms);
+        let late = self.stats.as_ref().map(|s| s.late(time.ms)).unwrap_or_default();
+        for number in late {
+            self.drop_client(number);
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match Signal::try_from(signal.ssi_signo as i32) {
+                Ok(Signal::SIGCHLD) => self.reap(),
+                Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => self.begin_end(End::Exit(0)),
+                Ok(Signal::SIGHUP) => {
+                    let actions = self.core.reload_all(now());
+                    self.act(actions);
+                }
+                Ok(Signal::SIGUSR1) => self.report(),
+                Ok(Signal::SIGURG) => {
+                    let actions = self.core.pardon(now());
+                    self.act(actions);
+                }
+                Ok(Signal::SIGWINCH) => self.scan(),
+                _ => {}
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::Signal(signal as i32)),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(_) => return,
+            };
+            if self.asides.ended(pid.as_raw(), exit) {
+                continue;
+            }
+            // What the vassal said last counts: it may have served a request.
+            if let Some(key) = self.core.key_of(pid.as_raw()) {
+                self.read_pipe(&key);
+            }
+            let actions = self.core.exited(now(), pid.as_raw(), exit);
+            self.act(actions);
+        }
+    }
+
+    pub(super) fn begin_end(&mut self, end: End) {
+        if self.core.is_ending() {
+            return;
+        }
+        self.end = end;
+        tracing::info!("[emperor] the end: stopping all vassals");
+        if let Some(notify) = &self.notify {
+            notify.ending();
+        }
+        let actions = self.core.end(now());
+        self.act(actions);
+        self.asides.hurry(monotonic_ms() + self.core.policy.end_mercy_ms + LAST_HOOKS_MS);
+    }
+
+    /// SIGUSR1.
+    fn report(&self) {
+        for (key, v) in &self.core.vassals {
+            let face = &v.face;
+            let (status, loyal, zerg) = (v.pid().is_some() as u8, face.loyal as u8, (key.zerg > 0) as u8);
+            let state = super::stats::state(v).unwrap_or("waiting");
+            tracing::info!(
+                "[emperor] vassal instance {key} (last modified {}) status {status} loyal {loyal} zerg {zerg} ({state})",
+                face.last_mod
+            );
+        }
+    }
+
+    fn read_pipe(&mut self, key: &Key) {
+        let mut buffer = [0; 256];
+        loop {
+            let Some(pipe) = self.pipes.get(key) else { return };
+            match nix::unistd::read(pipe.as_fd(), &mut buffer) {
+                Ok(0) | Err(Errno::ECONNRESET) => return self.hang_up(key),
+                Ok(n) => {
+                    for byte in &buffer[..n] {
+                        let actions = self.core.byte(now(), key, *byte);
+                        self.act(actions);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn hang_up(&mut self, key: &Key) {
+        self.close_pipe(key);
+        let actions = self.core.hangup(now(), key);
+        self.act(actions);
+    }
+
+    pub(super) fn close_pipe(&mut self, key: &Key) {
+        if let Some(pipe) = self.pipes.remove(key) {
+            self.poller.remove(pipe.as_fd(), &What::Pipe(key.clone()));
+        }
+    }
+
+    fn wake(&mut self, key: &Key) {
+        if let Some(demand) = self.demands.get(key) {
+            self.poller.remove(demand.fd.as_fd(), &What::Demand(key.clone()));
+        }
+        let actions = self.core.wake(key);
+        self.act(actions);
+    }
+
+    fn hear_of_files(&mut self) {
+        let time = now();
+        if self.watch.as_mut().is_some_and(|w| w.read(time.ms)) {
+            self.scan_at = self.scan_at.min(time.ms + super::core::QUIET_MS);
+        }
+    }
+
+    fn hear_from_above(&mut self) {
+        let order = self.above.as_mut().map(Above::read);
+        match order {
+            Some(Order::Stop) => self.begin_end(End::Exit(0)),
+            Some(Order::Reload) => self.begin_end(End::Again),
+            Some(Order::Gone) => {
+                if let Some(above) = &self.above {
+                    self.poller.remove(above.fd(), &What::Above);
+                }
+                self.begin_end(End::Exit(1));
+            }
+            Some(Order::Nothing) | None => {}
+        }
+    }
+
+    /// Carries out what the core decided, and what comes of that.
+    pub(super) fn act(&mut self, actions: Vec<Action>) {
+        let mut queue: std::collections::VecDeque<Action> = actions.into();
+        while let Some(action) = queue.pop_front() {
+            queue.extend(self.carry_out(action));
+        }
+    }
+}
