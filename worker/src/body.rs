@@ -1,31 +1,83 @@
-//! The body of a request: first what came with the head, then the socket, bounded by its length.
+//! The body of a request: first what came with the head, then the socket, bounded by its length or its chunks.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::BorrowedFd;
+
+use imperator_protocol::chunked::{Decoder, Event};
+use imperator_protocol::response::CONTINUE;
 
 use crate::language::Yield;
 use crate::request::BodyError;
+use crate::settings::RequestSettings;
 use crate::socket::{self, Ready};
+
+/// Bytes that one read of a chunked body asks the socket for.
+const RAW: usize = 16 * 1024;
 
 pub(crate) struct Body<'c> {
     socket: BorrowedFd<'c>,
-    /// Seconds to wait for more.
-    timeout: u32,
-    /// Bytes that came with the head and are not read yet; more than the body if another request follows.
+    settings: &'c RequestSettings,
+    /// Bytes that came with the head, of this body and perhaps of what follows it.
     ahead: &'c [u8],
-    length: u64,
-    position: u64,
+    /// How many of them are read.
+    used: usize,
+    length: Length,
+    /// The client sent nothing for `socket-timeout` while the request was still being collected: there is no use in waiting again.
+    pub overdue: bool,
     /// The client waits for `100 Continue` before it sends.
-    expects_continue: bool,
+    pub expects_continue: bool,
+    position: u64,
+    store: Option<Store>,
+}
+
+enum Length {
+    Known(u64),
+    Chunked(Box<Chunks>),
+}
+
+/// A chunked body on its way: bytes from the socket that the decoder has not seen yet.
+struct Chunks {
+    decoder: Decoder,
+    raw: Vec<u8>,
+    at: usize,
+}
+
+/// A body that was read whole before the app was called (`post-buffering`).
+enum Store {
+    /// All of it came with the head.
+    Ahead(usize),
+    Memory(Vec<u8>),
+    /// An unlinked temporary file, and its size.
+    Disk(File, u64),
 }
 
 impl<'c> Body<'c> {
-    pub fn new(socket: BorrowedFd<'c>, timeout: u32, ahead: &'c [u8], length: u64) -> Self {
-        Self { socket, timeout, ahead, length, position: 0, expects_continue: false }
+    pub fn with_length(socket: BorrowedFd<'c>, settings: &'c RequestSettings, ahead: &'c [u8], length: u64) -> Self {
+        Self {
+            socket,
+            settings,
+            ahead,
+            used: 0,
+            length: Length::Known(length),
+            overdue: false,
+            expects_continue: false,
+            position: 0,
+            store: None,
+        }
+    }
+
+    pub fn chunked(socket: BorrowedFd<'c>, settings: &'c RequestSettings, ahead: &'c [u8]) -> Self {
+        let chunks = Chunks { decoder: Decoder::new(), raw: vec![], at: 0 };
+        Self { length: Length::Chunked(Box::new(chunks)), ..Self::with_length(socket, settings, ahead, 0) }
     }
 
     pub fn remaining(&self) -> Option<u64> {
-        Some(self.length - self.position)
+        match (&self.store, &self.length) {
+            (Some(store), _) => Some(store.size() - self.position.min(store.size())),
+            (None, Length::Known(length)) => Some(length - self.position),
+            (None, Length::Chunked(_)) => None,
+        }
     }
 
     pub fn position(&self) -> u64 {
@@ -33,49 +85,275 @@ impl<'c> Body<'c> {
     }
 
     pub fn read(&mut self, buf: &mut [u8], lock: &dyn Yield) -> Result<usize, BodyError> {
-        let left = self.length - self.position;
-        let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        if want == 0 {
-            return Ok(0);
-        }
-        let got = if self.ahead.is_empty() {
-            self.receive(&mut buf[..want], lock)?
-        } else {
-            let got = want.min(self.ahead.len());
-            buf[..got].copy_from_slice(&self.ahead[..got]);
-            self.ahead = &self.ahead[got..];
-            got
-        };
+        let got = if self.store.is_some() { self.read_stored(buf)? } else { self.read_fresh(buf, self.settings.socket_timeout, lock)? };
         self.position += got as u64;
         Ok(got)
     }
 
-    fn receive(&mut self, buf: &mut [u8], lock: &dyn Yield) -> Result<usize, BodyError> {
+    fn read_fresh(&mut self, buf: &mut [u8], timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
+        match self.length {
+            Length::Known(length) => self.read_known(buf, length - self.position, timeout, lock),
+            Length::Chunked(_) => self.read_decoded(buf, timeout, lock),
+        }
+    }
+
+    fn read_known(&mut self, buf: &mut [u8], left: u64, timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
+        let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if want == 0 {
+            return Ok(0);
+        }
+        let ahead = &self.ahead[self.used..];
+        if ahead.is_empty() {
+            return self.receive(&mut buf[..want], timeout, lock)?.ok_or(BodyError::Short { missing: left });
+        }
+        let got = want.min(ahead.len());
+        buf[..got].copy_from_slice(&ahead[..got]);
+        self.used += got;
+        Ok(got)
+    }
+
+    fn read_decoded(&mut self, buf: &mut [u8], timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let Length::Chunked(chunks) = &mut self.length else { return Ok(0) };
+            let progress = if self.used < self.ahead.len() {
+                let progress = chunks.decoder.decode(&self.ahead[self.used..], buf);
+                self.used += progress.as_ref().map_or(0, |p| p.consumed);
+                progress
+            } else {
+                let progress = chunks.decoder.decode(&chunks.raw[chunks.at..], buf);
+                chunks.at += progress.as_ref().map_or(0, |p| p.consumed);
+                progress
+            };
+            let progress = progress.map_err(|e| BodyError::Chunked(e.as_str()))?;
+            if progress.produced > 0 || chunks.decoder.is_done() {
+                return Ok(progress.produced);
+            }
+            if progress.consumed == 0 || self.input().is_empty() {
+                self.refill(timeout, lock)?;
+            }
+        }
+    }
+
+    /// The next chunk as `uwsgi.chunked_read` gives it: whole, empty at the end.
+    pub fn read_chunk(&mut self, timeout: Option<u32>, lock: &dyn Yield) -> Result<Vec<u8>, BodyError> {
+        let timeout = timeout.unwrap_or(self.settings.chunked_input_timeout);
+        let mut out = vec![];
+        loop {
+            let (taken, size, done) = {
+                let Length::Chunked(chunks) = &mut self.length else { return Err(BodyError::Chunked("the request has no chunked body")) };
+                let input = if self.used < self.ahead.len() { &self.ahead[self.used..] } else { &chunks.raw[chunks.at..] };
+                let (taken, event) = chunks.decoder.step(input).map_err(|e| BodyError::Chunked(e.as_str()))?;
+                match event {
+                    Event::More => (taken, None, false),
+                    Event::Chunk(size) => (taken, Some(size), false),
+                    Event::Data(data) => {
+                        out.extend_from_slice(data);
+                        (taken, None, chunks.decoder.left_in_chunk() == 0)
+                    }
+                    Event::End => (taken, None, true),
+                }
+            };
+            self.consume(taken);
+            if size.is_some_and(|size| size > self.settings.chunked_input_limit) {
+                return Err(BodyError::Chunked("a chunk is longer than chunked-input-limit"));
+            }
+            if done {
+                self.position += out.len() as u64;
+                return Ok(out);
+            }
+            if self.input().is_empty() {
+                self.refill(timeout, lock)?;
+            }
+        }
+    }
+
+    /// Bytes that are here and not read, of a chunked body.
+    fn input(&self) -> &[u8] {
+        match &self.length {
+            _ if self.used < self.ahead.len() => &self.ahead[self.used..],
+            Length::Chunked(chunks) => &chunks.raw[chunks.at..],
+            Length::Known(_) => &[],
+        }
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        match &mut self.length {
+            _ if self.used < self.ahead.len() => self.used += bytes,
+            Length::Chunked(chunks) => chunks.at += bytes,
+            Length::Known(_) => {}
+        }
+    }
+
+    fn refill(&mut self, timeout: u32, lock: &dyn Yield) -> Result<(), BodyError> {
+        let Length::Chunked(chunks) = &mut self.length else { return Ok(()) };
+        let mut raw = std::mem::take(&mut chunks.raw);
+        raw.resize(RAW, 0);
+        let got = self.receive(&mut raw, timeout, lock)?;
+        raw.truncate(got.unwrap_or(0));
+        if let Length::Chunked(chunks) = &mut self.length {
+            (chunks.raw, chunks.at) = (raw, 0);
+        }
+        if got.is_none() { Err(self.cut_short()) } else { Ok(()) }
+    }
+
+    /// How much is missing of a chunked body is not known: at least the rest of its chunk, or its last line.
+    fn cut_short(&self) -> BodyError {
+        let Length::Chunked(chunks) = &self.length else { return BodyError::Short { missing: 0 } };
+        BodyError::Short { missing: chunks.decoder.left_in_chunk().max(1) }
+    }
+
+    /// From the socket, waiting if need be; `None` at the end of the stream.
+    fn receive(&mut self, buf: &mut [u8], timeout: u32, lock: &dyn Yield) -> Result<Option<usize>, BodyError> {
         loop {
             match socket::try_recv(self.socket, buf) {
-                Ok(0) => return Err(BodyError::Short { missing: self.length - self.position }),
-                Ok(n) => return Ok(n),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait(lock)?,
-                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(BodyError::Short { missing: self.length - self.position });
-                }
+                Ok(0) => return Ok(None),
+                Ok(n) => return Ok(Some(n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait(timeout, lock)?,
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(e) => return Err(e.into()),
             }
         }
     }
 
-    fn wait(&mut self, lock: &dyn Yield) -> Result<(), BodyError> {
+    fn wait(&mut self, timeout: u32, lock: &dyn Yield) -> Result<(), BodyError> {
+        self.ask_for_it();
+        let there = !self.overdue && socket::wait(self.socket, Ready::Read, timeout, lock)?;
+        if there { Ok(()) } else { Err(BodyError::Timeout(timeout)) }
+    }
+
+    /// Tells a client that waits for it to go on.
+    fn ask_for_it(&mut self) {
         if std::mem::take(&mut self.expects_continue) {
-            let _ = socket::try_send(self.socket, &[io::IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")], false);
+            let _ = socket::try_send(self.socket, &[IoSlice::new(CONTINUE)], false);
         }
-        if socket::wait(self.socket, Ready::Read, self.timeout, lock)? { Ok(()) } else { Err(BodyError::Timeout(self.timeout)) }
     }
 
-    pub fn read_chunk(&mut self, _timeout: Option<u32>, _lock: &dyn Yield) -> Result<Vec<u8>, BodyError> {
-        Err(BodyError::Chunked("the request has no chunked body"))
+    // -- post-buffering
+
+    /// Reads the whole body: into memory below `post-buffering` bytes, else into an unlinked file in TMPDIR.
+    pub fn store(&mut self, lock: &dyn Yield) -> Result<(), BodyError> {
+        let timeout = self.settings.socket_timeout;
+        if let Length::Known(length) = self.length {
+            if let Ok(length) = usize::try_from(length)
+                && length <= self.ahead.len()
+            {
+                self.used = length;
+                self.store = Some(Store::Ahead(length));
+                return Ok(());
+            }
+        }
+        let mut store = Store::Memory(vec![]);
+        let mut buf = vec![0; usize::try_from(self.settings.post_buffering_bufsize).unwrap_or(8192).clamp(4096, 1 << 20)];
+        loop {
+            let got = self.read_fresh(&mut buf, timeout, lock)?;
+            if got == 0 {
+                break;
+            }
+            self.position += got as u64;
+            store.push(&buf[..got], self.settings.post_buffering)?;
+        }
+        if let Store::Disk(file, _) = &mut store {
+            file.seek(SeekFrom::Start(0))?;
+        }
+        self.position = 0;
+        self.store = Some(store);
+        Ok(())
     }
 
-    pub fn seek(&mut self, _position: u64) -> Result<(), BodyError> {
-        Err(BodyError::NotSeekable)
+    fn read_stored(&mut self, buf: &mut [u8]) -> Result<usize, BodyError> {
+        let at = usize::try_from(self.position).unwrap_or(usize::MAX);
+        let memory = match &mut self.store {
+            Some(Store::Disk(file, _)) => return Ok(file.read(buf)?),
+            Some(Store::Memory(bytes)) => &bytes[..],
+            Some(Store::Ahead(length)) => &self.ahead[..*length],
+            None => &[],
+        };
+        let rest = memory.get(at..).unwrap_or_default();
+        let got = rest.len().min(buf.len());
+        buf[..got].copy_from_slice(&rest[..got]);
+        Ok(got)
+    }
+
+    pub fn seek(&mut self, position: u64) -> Result<(), BodyError> {
+        match &mut self.store {
+            None => return Err(BodyError::NotSeekable),
+            Some(Store::Disk(file, _)) => {
+                file.seek(SeekFrom::Start(position))?;
+            }
+            Some(Store::Memory(_) | Store::Ahead(_)) => {}
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    // -- afterwards
+
+    /// How much of `ahead` belonged to this request, if the body was read to its end, so that another request may follow
+    /// on the connection.
+    pub fn end(&self) -> Option<End<'_>> {
+        match &self.length {
+            Length::Known(length) if self.store.is_some() || self.position == *length => Some(End { ahead: self.used, raw: &[] }),
+            Length::Chunked(chunks) if chunks.decoder.is_done() => Some(End { ahead: self.used, raw: &chunks.raw[chunks.at..] }),
+            _ => None,
+        }
+    }
+
+    /// Reads and forgets what is there of the body, at most `bound` bytes, without waiting.
+    pub fn skip(&mut self, bound: usize) {
+        if self.expects_continue || self.store.is_some() {
+            return;
+        }
+        self.overdue = true;
+        let (mut buf, mut left) = ([0; 8192], bound);
+        while left > 0 {
+            match self.read_fresh(&mut buf, 0, &crate::language::NoLock) {
+                Ok(got) if got > 0 => {
+                    self.position += got as u64;
+                    left = left.saturating_sub(got);
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Where a body ended.
+pub(crate) struct End<'b> {
+    /// Bytes of what came with the head.
+    pub ahead: usize,
+    /// Bytes read from the socket that belong to what follows.
+    pub raw: &'b [u8],
+}
+
+impl Store {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Ahead(length) => *length as u64,
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Disk(_, size) => *size,
+        }
+    }
+
+    /// Adds bytes; what reaches `limit` goes on disk.
+    fn push(&mut self, more: &[u8], limit: u64) -> io::Result<()> {
+        if let Self::Memory(bytes) = self {
+            if ((bytes.len() + more.len()) as u64) < limit {
+                bytes.extend_from_slice(more);
+                return Ok(());
+            }
+            // Without a name, in TMPDIR.
+            let mut file = tempfile::tempfile()?;
+            file.write_all(bytes)?;
+            let size = bytes.len() as u64;
+            *self = Self::Disk(file, size);
+        }
+        if let Self::Disk(file, size) = self {
+            file.write_all(more)?;
+            *size += more.len() as u64;
+        }
+        Ok(())
     }
 }

@@ -1,12 +1,6 @@
-//! The clocks that the scoreboard is written with.
+//! The clocks that the scoreboard and the log lines are written with.
 
-use nix::time::{ClockId, clock_gettime};
-
-/// CLOCK_MONOTONIC in milliseconds, which all processes of the host share.
-pub(crate) fn monotonic_ms() -> u64 {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
-    (now.tv_sec().max(0) as u64) * 1000 + (now.tv_nsec().max(0) as u64) / 1_000_000
-}
+pub(crate) use imperator_sys::process::monotonic_ms;
 
 /// Wall clock, microseconds since the epoch.
 pub(crate) fn epoch_micros() -> u64 {

@@ -4,14 +4,29 @@
 //! Read [`language`] first (the boundary to a language), then [`settings`], [`control`] and [`scoreboard`] (the
 //! boundary to the master).
 
+mod account;
 mod body;
+mod buffer;
 mod clock;
+mod connection;
 pub mod control;
+mod exchange;
 pub mod hooks;
+mod intake;
 pub mod language;
+mod link;
 pub mod log;
+mod lot;
+pub mod mounts;
 pub mod request;
 mod response;
 pub mod scoreboard;
+mod serve;
 pub mod settings;
+mod shared;
 mod socket;
+mod statics;
+mod thread;
+
+pub use link::Link;
+pub use serve::{WorkerConfig, serve};

@@ -45,8 +45,12 @@ pub enum HeadError {
     Sent,
     #[error("a {0} holds a carriage return, a line feed or a NUL")]
     ControlCharacter(&'static str),
-    #[error("a header name is empty or holds a blank or a colon")]
+    #[error("a header name is empty, or holds a blank, a colon or a control character")]
     Name,
+    #[error("a status does not start with a number from 100 to 999")]
+    Status,
+    #[error("a Content-Length is not a decimal number, or is a second, different one")]
+    ContentLength,
 }
 
 /// What a [`Request`] is made of.
@@ -76,12 +80,12 @@ pub struct Request<'c> {
     parts: Parts<'c>,
     app: Option<u32>,
     read_errors: u32,
-    exceptions: u32,
+    failed: bool,
 }
 
 impl<'c> Request<'c> {
     pub(crate) fn new(parts: Parts<'c>) -> Self {
-        Self { parts, app: None, read_errors: 0, exceptions: 0 }
+        Self { parts, app: None, read_errors: 0, failed: false }
     }
 
     /// The variables as the front end sent them (or as the HTTP head was turned into them).
@@ -193,6 +197,7 @@ impl<'c> Request<'c> {
     /// Replaces what was not sent yet by a plain-text error page (`500 Internal Server Error` ...) and closes the connection after it.
     /// If the head is out already, the connection is cut: the peer sees an incomplete response wherever its length was told.
     pub fn fail(&mut self, status: u16, lock: &dyn Yield) {
+        self.failed |= status >= 500;
         self.parts.response.fail(status, lock);
     }
 
@@ -220,7 +225,7 @@ impl<'c> Request<'c> {
 
     /// Counts an exception of the app's (worker, core and app counters).
     pub fn count_exception(&mut self) {
-        self.exceptions += 1;
+        self.failed = true;
         self.parts.board.worker.cell(WorkerCell::Exceptions).fetch_add(1, Relaxed);
         self.parts.board.core.cell(CoreCell::Exceptions).fetch_add(1, Relaxed);
         if let Some((_, exceptions)) = self.app.and_then(|id| self.parts.board.worker.app(id)) {
@@ -240,12 +245,24 @@ impl<'c> Request<'c> {
         self.read_errors
     }
 
+    /// The app raised, or the container had to answer for it.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed
+    }
+
     pub(crate) fn body(&mut self) -> &mut Body<'c> {
         &mut self.parts.body
     }
 
     pub(crate) fn response(&self) -> &Response<'c> {
         &self.parts.response
+    }
+
+    /// The head of a file went out for a request that asks for no more, so that its Content-Length is not waited for.
+    pub(crate) fn no_body_expected(&mut self, yes: bool) {
+        if yes {
+            self.parts.response.no_body();
+        }
     }
 
     /// Sends what is still due of the response.

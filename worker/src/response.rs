@@ -1,10 +1,14 @@
 //! The response of one request: its head, how its body is framed, and what was sent of it.
 
 use std::io::{self, IoSlice, Write as _};
+use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
+
+use imperator_protocol::response::{CHUNK_END, ChunkStart, LAST_CHUNK, ResponseError, ResponseHead, may_have_body, reason};
 
 use crate::language::Yield;
 use crate::request::{HeadError, WriteError};
+use crate::settings::RequestSettings;
 use crate::socket;
 
 /// Parts that go out in one system call at most.
@@ -40,16 +44,16 @@ pub(crate) struct Response<'c> {
     socket: BorrowedFd<'c>,
     /// Seconds that a peer may not read.
     timeout: u32,
+    /// The request's SERVER_PROTOCOL.
     version: &'c [u8],
     terms: Terms,
+    /// `add-header` lines.
     add: &'c [String],
+    /// `del-header` names.
     del: &'c [String],
-    head: &'c mut Vec<u8>,
-    status: u16,
-    headers: u32,
-    content_length: Option<u64>,
-    /// The app frames or closes by itself (`Transfer-Encoding`, `Connection: close`).
-    own_framing: bool,
+    head: &'c mut ResponseHead,
+    /// Framing is decided, the empty line is there.
+    ended: bool,
     says_connection: bool,
     sent: bool,
     framing: Framing,
@@ -70,21 +74,18 @@ pub(crate) struct Outcome {
 }
 
 impl<'c> Response<'c> {
-    /// `head` is emptied; `version` is the request's SERVER_PROTOCOL.
-    pub fn new(socket: BorrowedFd<'c>, timeout: u32, version: &'c [u8], terms: Terms, head: &'c mut Vec<u8>) -> Self {
+    /// `head` is emptied.
+    pub fn new(socket: BorrowedFd<'c>, settings: &'c RequestSettings, version: &'c [u8], terms: Terms, head: &'c mut ResponseHead) -> Self {
         head.clear();
         Self {
             socket,
-            timeout,
-            version: if is_version(version) { version } else { b"HTTP/1.0" },
+            timeout: settings.socket_timeout,
+            version,
             terms,
-            add: &[],
-            del: &[],
+            add: &settings.add_header,
+            del: &settings.del_header,
             head,
-            status: 0,
-            headers: 0,
-            content_length: None,
-            own_framing: false,
+            ended: false,
             says_connection: false,
             sent: false,
             framing: Framing::Close,
@@ -96,18 +97,12 @@ impl<'c> Response<'c> {
         }
     }
 
-    /// Headers of the configuration: `add-header` lines, `del-header` names.
-    pub fn with_headers(mut self, add: &'c [String], del: &'c [String]) -> Self {
-        (self.add, self.del) = (add, del);
-        self
-    }
-
     pub fn status(&self) -> u16 {
-        self.status
+        self.head.status()
     }
 
     pub fn headers(&self) -> u32 {
-        self.headers
+        self.head.header_count()
     }
 
     pub fn head_bytes(&self) -> u64 {
@@ -134,51 +129,24 @@ impl<'c> Response<'c> {
         if self.sent {
             return Err(HeadError::Sent);
         }
-        check(status, "status")?;
-        self.head.clear();
-        (self.headers, self.content_length, self.own_framing, self.says_connection) = (0, None, false, false);
-        self.status = status.iter().take(3).fold(0, |n, b| if b.is_ascii_digit() { n * 10 + u16::from(b - b'0') } else { n });
-        for part in [self.version, b" ", status, b"\r\n"] {
-            self.head.extend_from_slice(part);
-        }
+        self.head.start(self.version, status)?;
+        (self.ended, self.says_connection) = (false, false);
         Ok(())
     }
 
     pub fn add_header(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-        if self.sent {
+        if self.sent || self.ended {
             return Err(HeadError::Sent);
         }
-        check(name, "header name")?;
-        check(value, "header value")?;
-        if name.is_empty() || name.iter().any(|b| matches!(b, b' ' | b'\t' | b':')) {
-            return Err(HeadError::Name);
+        if !self.head.is_started() {
+            self.head.start(self.version, b"200 OK")?;
         }
         if self.del.iter().any(|d| d.as_bytes().eq_ignore_ascii_case(name)) {
             return Ok(());
         }
-        self.notice(name, value);
-        self.headers += 1;
-        for part in [name, b": ", value, b"\r\n"] {
-            self.head.extend_from_slice(part);
-        }
+        self.head.add(name, value)?;
+        self.says_connection |= name.eq_ignore_ascii_case(b"Connection");
         Ok(())
-    }
-
-    /// Remembers the headers that decide on framing.
-    fn notice(&mut self, name: &[u8], value: &[u8]) {
-        match name.len() {
-            14 if name.eq_ignore_ascii_case(b"Content-Length") => {
-                self.content_length = std::str::from_utf8(value).ok().and_then(|v| v.trim().parse().ok())
-            }
-            17 if name.eq_ignore_ascii_case(b"Transfer-Encoding") => self.own_framing = true,
-            10 if name.eq_ignore_ascii_case(b"Connection") => {
-                self.says_connection = true;
-                self.own_framing |= value
-                    .split(|b| *b == b',')
-                    .any(|v| v.trim_ascii().eq_ignore_ascii_case(b"close") || v.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-            }
-            _ => {}
-        }
     }
 
     /// Sends parts of the body, the head before them if it is not out yet.
@@ -204,38 +172,39 @@ impl<'c> Response<'c> {
 
     /// Ends the head and decides on the framing, once.
     fn complete_head(&mut self) {
-        if self.sent || self.head.ends_with(b"\r\n\r\n") {
+        if self.ended {
             return;
         }
-        if self.head.is_empty() {
-            let _ = self.set_status(b"200 OK");
+        self.ended = true;
+        if !self.head.is_started() {
+            let _ = self.head.start(self.version, b"200 OK");
         }
-        for line in self.add {
-            if !line.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-                self.head.extend_from_slice(line.as_bytes());
-                self.head.extend_from_slice(b"\r\n");
-                self.headers += 1;
-            }
+        for (name, value) in self.add.iter().filter_map(|line| line.split_once(':')) {
+            let _ = self.head.add(name.trim_end().as_bytes(), value.trim_start().as_bytes());
         }
         self.framing = self.choose_framing();
         if self.framing == Framing::Chunked {
-            self.head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            let _ = self.head.add(b"Transfer-Encoding", b"chunked");
         }
-        self.terms.keep &= self.framing != Framing::Close && !self.own_framing;
-        if self.terms.announce && !self.says_connection && (!self.terms.keep || !self.terms.chunks) {
-            self.head.extend_from_slice(if self.terms.keep { b"Connection: keep-alive\r\n" } else { b"Connection: close\r\n" });
+        self.terms.keep &= self.framing != Framing::Close && !self.head.asks_to_close();
+        if self.terms.announce && !self.says_connection && self.head.status() != 101 && (!self.terms.keep || !self.terms.chunks) {
+            let _ = self.head.add(b"Connection", if self.terms.keep { b"keep-alive" } else { b"close" });
         }
-        self.head.extend_from_slice(b"\r\n");
+        self.head.finish();
     }
 
     fn choose_framing(&self) -> Framing {
-        if self.terms.strict && (self.terms.head_request || matches!(self.status, 204 | 304)) {
-            Framing::Empty
-        } else if self.own_framing && self.content_length.is_none() {
+        let method: &[u8] = if self.terms.head_request { b"HEAD" } else { b"GET" };
+        let status = self.head.status();
+        if status == 101 {
             Framing::Close
-        } else if let Some(length) = self.content_length {
+        } else if self.terms.strict && !may_have_body(method, status) {
+            Framing::Empty
+        } else if self.head.has_transfer_encoding() {
+            Framing::Close
+        } else if let Some(length) = self.head.content_length() {
             Framing::Length(length)
-        } else if self.terms.keep && self.terms.chunks {
+        } else if self.terms.keep && self.terms.chunks && !self.head.asks_to_close() {
             Framing::Chunked
         } else {
             Framing::Close
@@ -247,17 +216,22 @@ impl<'c> Response<'c> {
         if self.broken {
             return Err(WriteError::Gone(io::ErrorKind::BrokenPipe.into()));
         }
-        let line = (self.framing == Framing::Chunked && allowed > 0).then(|| ChunkLine::new(allowed));
+        let line = self.chunk_start(allowed);
         let mut batch = Batch::new(self.socket, self.timeout, lock);
-        let result = batch.fill(if self.sent { &[] } else { self.head }, line.as_ref(), parts, allowed);
+        let result = batch.fill(if self.sent { &[] } else { self.head.lines() }, line.as_ref(), parts, allowed);
         self.head_is_out();
         self.account(result, allowed)
+    }
+
+    fn chunk_start(&self, length: u64) -> Option<ChunkStart> {
+        let length = NonZeroUsize::new(usize::try_from(length).ok()?)?;
+        (self.framing == Framing::Chunked).then(|| ChunkStart::new(length))
     }
 
     fn head_is_out(&mut self) {
         if !self.sent {
             self.sent = true;
-            self.head_bytes = self.head.len() as u64;
+            self.head_bytes = self.head.lines().len() as u64;
         }
     }
 
@@ -294,18 +268,18 @@ impl<'c> Response<'c> {
     }
 
     fn send_file_framed(&self, file: BorrowedFd<'_>, offset: u64, length: u64, lock: &dyn Yield) -> io::Result<()> {
-        let line = (self.framing == Framing::Chunked).then(|| ChunkLine::new(length));
+        let line = self.chunk_start(length);
         let mut batch = Batch::new(self.socket, self.timeout, lock);
         if !self.sent {
-            batch.add(self.head)?;
+            batch.add(self.head.lines())?;
         }
         if let Some(line) = &line {
-            batch.add(line.bytes())?;
+            batch.add(line.as_bytes())?;
         }
         batch.flush(true)?;
         socket::send_file(self.socket, file, offset, length, self.timeout, lock)?;
         if line.is_some() {
-            batch.add(b"\r\n")?;
+            batch.add(CHUNK_END)?;
             batch.flush(false)?;
         }
         Ok(())
@@ -317,24 +291,23 @@ impl<'c> Response<'c> {
             self.broken = true;
             return;
         }
-        let phrase = phrase(status);
-        let mut line = [0; 64];
-        let mut rest = &mut line[..];
-        let _ = write!(rest, "{status} {phrase}");
-        let left = rest.len();
-        let length = line.len() - left;
-        let _ = self.set_status(&line[..length]);
+        let phrase = reason(status);
+        let (mut line, mut length) = ([0; 64], [0; 8]);
+        let _ = self.set_status(text(&mut line, format_args!("{status} {phrase}")));
         self.terms.keep = false;
-        let mut digits = [0; 8];
-        let mut rest = &mut digits[..];
-        let _ = write!(rest, "{}", phrase.len());
-        let left = rest.len();
-        let length = digits.len() - left;
-        for (name, value) in [(&b"Content-Type"[..], &b"text/plain"[..]), (b"Content-Length", &digits[..length]), (b"Connection", b"close")]
-        {
+        for (name, value) in [
+            (&b"Connection"[..], &b"close"[..]),
+            (b"Content-Type", b"text/plain"),
+            (b"Content-Length", text(&mut length, format_args!("{}", phrase.len()))),
+        ] {
             let _ = self.add_header(name, value);
         }
         let _ = self.write(&[phrase.as_bytes()], lock);
+    }
+
+    /// The head is all there is to send.
+    pub fn no_body(&mut self) {
+        self.framing = Framing::Empty;
     }
 
     /// Sends what is still due: the head of an empty response, the last chunk.
@@ -344,7 +317,7 @@ impl<'c> Response<'c> {
         }
         if self.framing == Framing::Chunked && !self.broken {
             let mut batch = Batch::new(self.socket, self.timeout, lock);
-            let result = batch.add(b"0\r\n\r\n").and_then(|()| batch.flush(false));
+            let result = batch.add(LAST_CHUNK).and_then(|()| batch.flush(false));
             let _ = self.account(result, 0);
         }
         let short = match self.framing {
@@ -352,26 +325,6 @@ impl<'c> Response<'c> {
             _ => None,
         };
         Outcome { keep: self.terms.keep && !self.broken && short.is_none(), short }
-    }
-}
-
-/// The size line of a chunk.
-struct ChunkLine {
-    text: [u8; 20],
-    length: usize,
-}
-
-impl ChunkLine {
-    fn new(size: u64) -> Self {
-        let mut text = [0; 20];
-        let mut rest = &mut text[..];
-        let _ = write!(rest, "{size:x}\r\n");
-        let left = rest.len();
-        Self { text, length: 20 - left }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.text[..self.length]
     }
 }
 
@@ -389,10 +342,10 @@ impl<'a> Batch<'a> {
         Self { socket, timeout, lock, parts: [IoSlice::new(&[]); BATCH], used: 0 }
     }
 
-    fn fill(&mut self, head: &'a [u8], line: Option<&'a ChunkLine>, parts: &[&'a [u8]], allowed: u64) -> io::Result<()> {
+    fn fill(&mut self, head: &'a [u8], line: Option<&'a ChunkStart>, parts: &[&'a [u8]], allowed: u64) -> io::Result<()> {
         self.add(head)?;
         if let Some(line) = line {
-            self.add(line.bytes())?;
+            self.add(line.as_bytes())?;
         }
         let mut left = usize::try_from(allowed).unwrap_or(usize::MAX);
         for part in parts {
@@ -433,35 +386,22 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// `HTTP/1.1` and the like, and nothing that could forge a head.
-fn is_version(version: &[u8]) -> bool {
-    version.len() == 8 && version.starts_with(b"HTTP/") && version[5].is_ascii_digit() && version[6] == b'.' && version[7].is_ascii_digit()
+/// Formats into a small buffer of the caller's.
+fn text<'b>(buffer: &'b mut [u8], arguments: std::fmt::Arguments<'_>) -> &'b [u8] {
+    let mut rest = &mut *buffer;
+    let _ = rest.write_fmt(arguments);
+    let left = rest.len();
+    &buffer[..buffer.len() - left]
 }
 
-fn check(text: &[u8], what: &'static str) -> Result<(), HeadError> {
-    if text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) { Err(HeadError::ControlCharacter(what)) } else { Ok(()) }
-}
-
-/// The phrase of a status that the container answers with by itself.
-pub(crate) fn phrase(status: u16) -> &'static str {
-    match status {
-        304 => "Not Modified",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
+impl From<ResponseError> for HeadError {
+    fn from(error: ResponseError) -> Self {
+        match error {
+            ResponseError::ControlCharacter(what) => Self::ControlCharacter(what),
+            ResponseError::Status => Self::Status,
+            ResponseError::Name => Self::Name,
+            ResponseError::Finished => Self::Sent,
+            ResponseError::ContentLength => Self::ContentLength,
+        }
     }
 }

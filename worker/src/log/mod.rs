@@ -51,6 +51,11 @@ impl Record<'_> {
         self.vars.and_then(|v| v.get(name)).unwrap_or_default()
     }
 
+    /// For messages.
+    pub fn text(&self, name: &[u8]) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.var(name))
+    }
+
     /// Names and values are counted apart, as uWSGI does.
     fn var_count(&self) -> usize {
         self.vars.map_or(0, |v| v.iter().count() * 2)

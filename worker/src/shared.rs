@@ -1,0 +1,348 @@
+//! What the request threads of a worker share: the epoll set, the waiting connections, and whether the worker accepts,
+//! drains or ends.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use imperator_sys::{process, signals};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use crate::account::max_requests;
+use crate::clock::monotonic_ms;
+use crate::connection::Connection;
+use crate::intake::Limits;
+use crate::language::Language;
+use crate::log::Format;
+use crate::lot::{Lot, Ticket};
+use crate::scoreboard::{Status, WorkerCell, WorkerSlot};
+use crate::serve::WorkerConfig;
+use crate::settings::Settings;
+use crate::statics::Statics;
+
+/// Event numbers with the top bit set are not connections.
+const SPECIAL: u64 = 1 << 63;
+const WAKE: u64 = SPECIAL | 1 << 32;
+const TIMER: u64 = SPECIAL | 2 << 32;
+const LINK: u64 = SPECIAL | 3 << 32;
+/// Milliseconds without accepting after the process ran out of descriptors or memory.
+const STARVED_MS: u64 = 100;
+
+/// What a thread woke up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Listener(usize),
+    Waiting(Ticket),
+    Wake,
+    Timer,
+    Link,
+    Nothing,
+}
+
+pub(crate) struct Shared<'w> {
+    pub config: &'w WorkerConfig,
+    pub settings: &'w Settings,
+    pub language: &'w dyn Language,
+    /// The language's modifiers.
+    pub modifiers: Vec<u8>,
+    pub limits: Limits,
+    pub format: Format,
+    pub statics: Statics,
+    pub slot: WorkerSlot<'w>,
+    pub pid: u32,
+    /// SERVER_NAME of HTTP requests: the name of the host.
+    pub server_name: String,
+    /// SERVER_PORT by listener.
+    pub server_ports: Vec<String>,
+    /// CLOCK_MONOTONIC milliseconds.
+    pub born: u64,
+    pub max_requests: u64,
+    /// Whether the master knows that a request was served.
+    pub loyal: AtomicBool,
+    /// With log targets anew from the master: the descriptor inside is replaced in place.
+    pub request_log: RwLock<Option<OwnedFd>>,
+    wake: BorrowedFd<'static>,
+    epoll: Epoll,
+    timer: TimerFd,
+    inside: Mutex<Inside>,
+    /// Connections that exist, waiting or in hand.
+    live: AtomicUsize,
+    busy: AtomicUsize,
+    draining: AtomicBool,
+    finished: AtomicBool,
+    exit_code: AtomicI32,
+}
+
+/// What is changed under the lock.
+#[derive(Default)]
+struct Inside {
+    lot: Lot,
+    /// When the timer goes off.
+    alarm: Option<u64>,
+    /// The listeners are in the epoll set.
+    listening: bool,
+    open: bool,
+    paused: bool,
+    starved_until: Option<u64>,
+}
+
+impl<'w> Shared<'w> {
+    pub fn new(config: &'w WorkerConfig, language: &'w dyn Language, wake: BorrowedFd<'static>, stop_code: i32) -> io::Result<Self> {
+        let settings = &config.boot.settings;
+        let slot =
+            config.scoreboard.worker(config.worker).ok_or_else(|| io::Error::other("the scoreboard has no place for this worker"))?;
+        for listener in &config.listeners {
+            process::set_nonblocking(listener.as_fd(), true)?;
+        }
+        let shared = Self {
+            config,
+            settings,
+            language,
+            modifiers: language.modifiers().to_vec(),
+            limits: Limits::new(&settings.request),
+            format: Format::new(settings),
+            statics: Statics::new(&settings.statics),
+            slot,
+            pid: std::process::id(),
+            server_name: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            server_ports: config.boot.listeners.iter().map(|l| l.port.map(|p| p.to_string()).unwrap_or_default()).collect(),
+            born: monotonic_ms(),
+            max_requests: max_requests(&settings.limits, config.worker, settings.process.workers),
+            loyal: AtomicBool::new(false),
+            request_log: RwLock::new(config.request_log.as_ref().map(OwnedFd::try_clone).transpose()?),
+            wake,
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
+            inside: Mutex::default(),
+            live: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            exit_code: AtomicI32::new(stop_code),
+        };
+        shared.epoll.add(shared.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        shared.epoll.add(&shared.timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
+        if let Some(link) = &config.link {
+            shared.epoll.add(link.as_ref(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, LINK))?;
+        }
+        Ok(shared)
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // -- events
+
+    /// Waits for one event: a thread takes no more than it can serve now.
+    pub fn next(&self) -> Event {
+        let mut events = [EpollEvent::empty()];
+        match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(1) => match events[0].data() {
+                WAKE => Event::Wake,
+                TIMER => Event::Timer,
+                LINK => Event::Link,
+                listener if listener & SPECIAL != 0 => Event::Listener((listener & 0xffff_ffff) as usize),
+                ticket => Event::Waiting(Ticket::from_u64(ticket)),
+            },
+            _ => Event::Nothing,
+        }
+    }
+
+    pub fn rearm_link(&self) {
+        if let Some(link) = &self.config.link {
+            let mut event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, LINK);
+            let _ = self.epoll.modify(link.as_ref(), &mut event);
+        }
+    }
+
+    // -- waiting connections
+
+    /// A connection came in.
+    pub fn arrived(&self) {
+        self.live.fetch_add(1, SeqCst);
+    }
+
+    /// A connection is gone.
+    pub fn left(&self, connection: Connection) {
+        drop(connection);
+        if self.live.fetch_sub(1, SeqCst) == 1 && self.draining() {
+            self.finish_drained();
+        }
+    }
+
+    /// Lets a connection wait for `milliseconds` at most until its peer sends; with bytes in its buffer it comes back at once.
+    pub fn park(&self, mut connection: Connection, milliseconds: u64) {
+        let mut flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLONESHOT;
+        if connection.has_bytes() && connection.wanted <= connection.buffer.data().len() {
+            flags |= EpollFlags::EPOLLOUT;
+        }
+        let fresh = !std::mem::replace(&mut connection.registered, true);
+        let mut inside = self.inside();
+        let deadline = monotonic_ms() + milliseconds;
+        let ticket = inside.lot.park(connection, deadline);
+        let registered = inside.lot.get(ticket).map(|connection| {
+            let mut event = EpollEvent::new(flags, ticket.to_u64());
+            if fresh { self.epoll.add(&connection.socket, event) } else { self.epoll.modify(&connection.socket, &mut event) }
+        });
+        self.set_alarm(&mut inside, deadline);
+        if let Some(Err(_)) = registered {
+            // No room in the epoll set: the connection cannot be watched, so it is closed.
+            if let Some(connection) = inside.lot.take(ticket) {
+                drop(inside);
+                self.left(connection);
+            }
+        }
+    }
+
+    pub fn take(&self, ticket: Ticket) -> Option<Connection> {
+        self.inside().lot.take(ticket)
+    }
+
+    pub fn take_all(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Connection> {
+        self.inside().lot.take_all(wanted)
+    }
+
+    /// After the timer went off: one connection that waited too long. `None` sets the timer for the next.
+    pub fn take_overdue(&self) -> Option<Connection> {
+        let mut inside = self.inside();
+        let _ = self.timer.wait();
+        let now = monotonic_ms();
+        if inside.starved_until.is_some_and(|until| until <= now) {
+            inside.starved_until = None;
+            self.update_listeners(&mut inside);
+        }
+        let overdue = inside.lot.take_overdue(now);
+        inside.alarm = None;
+        let next = [inside.lot.next_deadline(), inside.starved_until].into_iter().flatten().min();
+        if let Some(next) = next {
+            self.set_alarm(&mut inside, next);
+        }
+        overdue
+    }
+
+    /// Makes sure that the timer goes off at `deadline` or before.
+    fn set_alarm(&self, inside: &mut Inside, deadline: u64) {
+        if inside.alarm.is_some_and(|alarm| alarm <= deadline) {
+            return;
+        }
+        let left = Duration::from_millis(deadline.saturating_sub(monotonic_ms()).max(1));
+        inside.alarm = self.timer.set(Expiration::OneShot(TimeSpec::from(left)), TimerSetTimeFlags::empty()).is_ok().then_some(deadline);
+    }
+
+    // -- accepting
+
+    /// Starts accepting.
+    pub fn open(&self) {
+        let mut inside = self.inside();
+        inside.open = true;
+        self.update_listeners(&mut inside);
+    }
+
+    /// SIGTSTP at the master: connections stay in the backlog.
+    pub fn pause(&self, paused: bool) {
+        let mut inside = self.inside();
+        inside.paused = paused;
+        self.update_listeners(&mut inside);
+        if self.busy.load(SeqCst) == 0 {
+            self.show(if paused { Status::Pause } else { Status::Idle });
+        }
+    }
+
+    /// Descriptors or memory ran out: waiting is better than asking again at once.
+    pub fn starve(&self) {
+        let mut inside = self.inside();
+        let until = monotonic_ms() + STARVED_MS;
+        inside.starved_until = Some(until);
+        self.update_listeners(&mut inside);
+        self.set_alarm(&mut inside, until);
+    }
+
+    pub fn accepting(&self) -> bool {
+        self.slot.get(WorkerCell::Accepting) == 1 && !self.draining()
+    }
+
+    fn update_listeners(&self, inside: &mut Inside) {
+        let wanted = inside.open && !inside.paused && inside.starved_until.is_none() && !self.draining();
+        if std::mem::replace(&mut inside.listening, wanted) == wanted {
+            return;
+        }
+        for (index, listener) in self.config.listeners.iter().enumerate() {
+            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+            let _ =
+                if wanted { self.epoll.add(listener, EpollEvent::new(flags, SPECIAL | index as u64)) } else { self.epoll.delete(listener) };
+        }
+        self.slot.cell(WorkerCell::Accepting).store(wanted.into(), Relaxed);
+    }
+
+    // -- busy and idle
+
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(SeqCst) > 0
+    }
+
+    pub fn begin_request(&self) {
+        if self.busy.fetch_add(1, SeqCst) == 0 {
+            self.show(Status::Busy);
+        }
+    }
+
+    pub fn end_request(&self) {
+        if self.busy.fetch_sub(1, SeqCst) == 1 {
+            self.show(if self.inside().paused { Status::Pause } else { Status::Idle });
+            if self.busy.load(SeqCst) > 0 {
+                self.show(Status::Busy);
+            }
+        }
+    }
+
+    fn show(&self, status: Status) {
+        self.slot.cell(WorkerCell::Status).store(status as u64, Relaxed);
+    }
+
+    // -- the end
+
+    pub fn draining(&self) -> bool {
+        self.draining.load(SeqCst)
+    }
+
+    /// Stops accepting; the worker ends with `code` when its last connection is gone. Whether this call began it.
+    pub fn drain(&self, code: i32) -> bool {
+        if self.draining.swap(true, SeqCst) {
+            return false;
+        }
+        self.exit_code.store(code, SeqCst);
+        let mut inside = self.inside();
+        self.update_listeners(&mut inside);
+        true
+    }
+
+    /// Ends a worker that drains and has nothing left.
+    pub fn finish_drained(&self) {
+        if self.draining() && self.live.load(SeqCst) == 0 {
+            self.finished.store(true, SeqCst);
+            signals::wake();
+        }
+    }
+
+    /// All threads end after what they do now.
+    pub fn finish(&self, code: i32) {
+        self.draining.store(true, SeqCst);
+        self.exit_code.store(code, SeqCst);
+        self.finished.store(true, SeqCst);
+        signals::wake();
+    }
+
+    pub fn finished(&self) -> bool {
+        self.finished.load(SeqCst)
+    }
+
+    pub fn exit_code(&self) -> i32 {
+        self.exit_code.load(SeqCst)
+    }
+}

@@ -1,0 +1,291 @@
+//! A request thread: takes what is ready and goes the whole way with it itself.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+use imperator_protocol::response::ResponseHead;
+use imperator_sys::{process, signals};
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
+use std::os::fd::AsRawFd;
+
+use crate::account::Meter;
+use crate::buffer::Pool;
+use crate::connection::{Connection, Received};
+use crate::control::{ToWorker, exit};
+use crate::log::{Times, diag};
+use crate::request::Board;
+use crate::scoreboard::WorkerCell;
+use crate::shared::{Event, Shared};
+
+/// Connections that a thread accepts in a row before it looks at those that wait.
+const BURST: usize = 64;
+/// Requests of one connection that a thread serves in a row before others have their turn.
+const TURNS: usize = 64;
+/// Milliseconds for a peer to stop sending after its connection was closed by us, and bytes it may still send.
+const LINGER_MS: u64 = 2000;
+const LINGER_BYTES: usize = 256 * 1024;
+/// Milliseconds for the first byte of a connection that was accepted just before a graceful end.
+const LAST_CALL_MS: u64 = 200;
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// More bytes are needed.
+    Receive,
+    /// The next request may come.
+    Keep,
+    Close,
+    /// As `Close`, but what the peer still sends has to be read, or it would see a reset before our answer.
+    Linger,
+}
+
+/// Memory that is used again for each request.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub head: ResponseHead,
+    /// The variables made of an HTTP head.
+    pub vars: Vec<u8>,
+    pub logvars: Vec<u8>,
+    pub line: Vec<u8>,
+    pub path: Vec<u8>,
+    pub times: Times,
+}
+
+pub(crate) struct Thread<'s> {
+    pub shared: &'s Shared<'s>,
+    pub core: u32,
+    pub board: Option<Board<'s>>,
+    pub scratch: Scratch,
+    pub meter: Meter,
+    pool: Pool,
+}
+
+/// Serves until the worker ends.
+pub(crate) fn run(shared: &Shared<'_>, core: u32) {
+    let board = shared.slot.core(core).map(|slot| Board { worker: shared.slot, core: slot });
+    let mut thread = Thread { shared, core, board, scratch: Scratch::default(), meter: Meter::new(shared.settings), pool: Pool::default() };
+    while !shared.finished() {
+        if signals::pending() != 0 {
+            thread.act_on_signals();
+            continue;
+        }
+        match shared.next() {
+            Event::Listener(index) => thread.accept_from(index),
+            Event::Waiting(ticket) => {
+                if let Some(connection) = shared.take(ticket) {
+                    thread.work_on(connection);
+                }
+            }
+            Event::Timer => thread.end_waits(),
+            Event::Link => thread.hear_master(),
+            Event::Wake => signals::quiet(),
+            Event::Nothing => {}
+        }
+    }
+    // Whoever still sleeps may have missed the wake-up that this thread took for itself.
+    signals::wake();
+}
+
+impl Thread<'_> {
+    fn accept_from(&mut self, index: usize) {
+        let Some(listener) = self.shared.config.listeners.get(index) else { return };
+        let Some(protocol) = self.shared.config.boot.listeners.get(index).map(|l| l.protocol) else { return };
+        for _ in 0..BURST {
+            if !self.shared.accepting() || signals::pending() != 0 {
+                return;
+            }
+            match imperator_sys::socket::accept(listener.as_fd()) {
+                Ok(socket) => {
+                    self.shared.arrived();
+                    self.work_on(Connection::new(socket, index, protocol));
+                }
+                Err(error) => match error {
+                    Errno::EAGAIN => return,
+                    Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => {
+                        diag::say(&format!(
+                            "no connection can be accepted for a moment: {error} (raise max-fd or the limits of the service)"
+                        ));
+                        return self.shared.starve();
+                    }
+                    // The client was gone before it was accepted, or another passing matter of its own.
+                    Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO | Errno::EPERM => {}
+                    _ => {
+                        diag::say(&format!("accept failed: {error}"));
+                        return self.shared.starve();
+                    }
+                },
+            }
+        }
+    }
+
+    /// Goes on with a connection until it has to wait or ends.
+    pub(crate) fn work_on(&mut self, mut connection: Connection) {
+        if connection.lingering.is_some() {
+            return self.linger(connection);
+        }
+        connection.buffer.unpark(&mut self.pool);
+        for _ in 0..TURNS {
+            if connection.buffer.data().len() < connection.wanted && !connection.ended && !connection.overdue {
+                match connection.receive() {
+                    Ok(Received::Some | Received::End) => {}
+                    Ok(Received::Nothing) => return self.park(connection),
+                    Err(_) => return self.close(connection),
+                }
+                if connection.buffer.data().len() < connection.wanted && !connection.ended {
+                    continue;
+                }
+            }
+            match self.exchange(&mut connection) {
+                Next::Receive => {}
+                Next::Keep if connection.has_bytes() => {}
+                Next::Keep if self.shared.draining() => return self.close(connection),
+                Next::Keep => return self.park(connection),
+                Next::Close => return self.close(connection),
+                Next::Linger => return self.linger(connection),
+            }
+        }
+        self.park(connection);
+    }
+
+    /// Lets a connection wait: for a request in half `socket-timeout` seconds, for the next one `http-timeout`.
+    fn park(&mut self, mut connection: Connection) {
+        connection.buffer.park(&mut self.pool);
+        let request = &self.shared.settings.request;
+        let seconds = if connection.served > 0 && !connection.has_bytes() { request.http_timeout } else { request.socket_timeout };
+        self.shared.park(connection, u64::from(seconds) * 1000);
+    }
+
+    fn close(&mut self, mut connection: Connection) {
+        self.pool.give(std::mem::take(&mut connection.buffer));
+        self.shared.left(connection);
+    }
+
+    /// Ends our side and throws away what the peer still sends.
+    fn linger(&mut self, mut connection: Connection) {
+        if connection.lingering.is_none() {
+            let _ = shutdown(connection.socket.as_raw_fd(), Shutdown::Write);
+            connection.lingering = Some(LINGER_BYTES);
+            self.pool.give(std::mem::take(&mut connection.buffer));
+        }
+        if connection.drain() || self.shared.draining() { self.close(connection) } else { self.shared.park(connection, LINGER_MS) }
+    }
+
+    /// Connections whose peers were silent for too long: a request whose body is all that is missing is the app's to see,
+    /// everything else is closed without a word.
+    fn end_waits(&mut self) {
+        while let Some(mut connection) = self.shared.take_overdue() {
+            if connection.in_body && connection.lingering.is_none() {
+                connection.overdue = true;
+                self.work_on(connection);
+            } else {
+                self.close(connection);
+            }
+        }
+    }
+
+    fn act_on_signals(&mut self) {
+        let bits = signals::take(u32::MAX);
+        if bits & signals::STOP != 0 {
+            if self.shared.is_busy() {
+                process::exit_now(self.shared.config.stop_code());
+            }
+            return self.shared.finish(self.shared.config.stop_code());
+        }
+        if bits & signals::REPORT != 0 {
+            self.report();
+        }
+        if bits & signals::DUMP != 0 {
+            self.dump();
+        }
+        if bits & signals::GRACEFUL != 0 {
+            self.drain(exit::RELOAD);
+        }
+        if bits & signals::QUIT != 0 {
+            self.drain(self.shared.config.stop_code());
+        }
+    }
+
+    /// Stops accepting, closes what is idle, and lets the rest be served.
+    pub(crate) fn drain(&mut self, code: i32) {
+        if !self.shared.drain(code) {
+            return;
+        }
+        for mut connection in self.shared.take_all(|c| !c.has_bytes()) {
+            connection.buffer.unpark(&mut self.pool);
+            let idle = connection.served > 0 || connection.lingering.is_some();
+            match if connection.lingering.is_some() { Ok(Received::End) } else { connection.receive() } {
+                Ok(Received::Some) => self.work_on(connection),
+                Ok(Received::Nothing) if !idle => {
+                    connection.buffer.park(&mut self.pool);
+                    self.shared.park(connection, LAST_CALL_MS);
+                }
+                _ => self.close(connection),
+            }
+        }
+        self.shared.finish_drained();
+    }
+
+    /// What the master says on the control pair.
+    fn hear_master(&mut self) {
+        let Some(link) = &self.shared.config.link else { return };
+        loop {
+            match link.next() {
+                Ok(Some(packet)) => match packet.message {
+                    ToWorker::Pause(paused) => self.shared.pause(paused),
+                    ToWorker::Logs => self.take_logs(packet.fds),
+                },
+                // The master is gone: nobody would replace or stop this worker.
+                Ok(None) => return self.drain(exit::END),
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    diag::say(&format!("a message of the master's makes no sense: {error}"))
+                }
+                Err(_) => return self.shared.rearm_link(),
+            }
+        }
+    }
+
+    /// New log targets: descriptors 1 and 2, and the request log's.
+    fn take_logs(&self, fds: Vec<std::os::fd::OwnedFd>) {
+        let mut fds = fds.into_iter();
+        if let Some(log) = fds.next() {
+            for target in [1, 2] {
+                if let Err(error) = process::redirect(log.as_fd(), target) {
+                    diag::say(&format!("the log cannot be reopened: {error}"));
+                }
+            }
+        }
+        if let Some(requests) = fds.next() {
+            *self.shared.request_log.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(requests);
+        }
+    }
+
+    /// SIGUSR1.
+    fn report(&self) {
+        let (worker, slot) = (self.shared.config.worker, self.shared.slot);
+        diag::say(&format!("worker {worker} total requests: {}", slot.get(WorkerCell::Requests)));
+        for app in self.shared.language.apps() {
+            let (requests, exceptions) = slot.app(app.id).map_or((0, 0), |(r, e)| (r.load(Relaxed), e.load(Relaxed)));
+            diag::say(&format!("worker {worker} app {} [{}] requests: {requests} exceptions: {exceptions}", app.id, app.mountpoint));
+        }
+    }
+
+    /// SIGUSR2.
+    fn dump(&self) {
+        use crate::scoreboard::CoreCell;
+        for core in 0..self.shared.settings.process.threads.max(1) {
+            let Some(slot) = self.shared.slot.core(core) else { continue };
+            let state = if slot.get(CoreCell::InRequest) == 1 {
+                format!("in a request since {}", slot.get(CoreCell::RequestStart))
+            } else {
+                "idle".into()
+            };
+            diag::say(&format!(
+                "worker {} (pid: {}) core {core}: {state}, {} requests served",
+                self.shared.config.worker,
+                self.shared.pid,
+                slot.get(CoreCell::Requests)
+            ));
+        }
+    }
+}
