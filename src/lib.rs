@@ -4,6 +4,7 @@ pub mod config;
 pub mod emperor;
 pub mod fifo;
 pub mod hooks;
+pub mod identity;
 pub mod master;
 pub mod privileges;
 pub mod sockets;

@@ -126,7 +126,10 @@ impl Default for SocketOptions {
             zerg_fallback: false,
             zerg_server: None,
             zerg_pool: vec![],
-            umask: None, protocol: Protocol::Uwsgi, abstract_names: false, skip_zero: false,
+            umask: None,
+            protocol: Protocol::Uwsgi,
+            abstract_names: false,
+            skip_zero: false,
         }
     }
 }
