@@ -1,12 +1,13 @@
 //! What this process knows of its instance: settings, descriptors, who it is. Set once at the start; a fork changes only the worker's number and its control socket.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::Context;
 use imperator_sys::process::take_inherited;
 use imperator_sys::seqpacket::SeqPacket;
+use imperator_worker::Link;
 use imperator_worker::control::{BOOT_ENV, Boot, FromWorker};
 use imperator_worker::scoreboard::Scoreboard;
 
@@ -19,8 +20,8 @@ pub struct Instance {
     request_log: Mutex<Option<OwnedFd>>,
     /// 0 before the fork.
     worker: AtomicU32,
-    /// A copy of the worker's end of its pair, for what the app asks of the master.
-    to_master: Mutex<Option<SeqPacket>>,
+    /// The worker's way to the master.
+    link: Mutex<Option<Arc<Link>>>,
 }
 
 static INSTANCE: OnceLock<Instance> = OnceLock::new();
@@ -50,7 +51,7 @@ impl Instance {
             listeners: Mutex::new(listeners),
             request_log: Mutex::new(request_log),
             worker: AtomicU32::new(0),
-            to_master: Mutex::new(None),
+            link: Mutex::new(None),
         };
         anyhow::ensure!(INSTANCE.set(instance).is_ok(), "main() was called twice");
         INSTANCE.get().context("instance")
@@ -62,10 +63,9 @@ impl Instance {
     }
 
     /// This process is worker `number` from now on.
-    pub fn become_worker(&self, number: u32, control: Option<BorrowedFd<'_>>) -> std::io::Result<()> {
+    pub fn become_worker(&self, number: u32, link: Option<Arc<Link>>) {
         self.worker.store(number, Relaxed);
-        *lock(&self.to_master) = control.map(|fd| fd.try_clone_to_owned().map(SeqPacket::from_fd)).transpose()?;
-        Ok(())
+        *lock(&self.link) = link;
     }
 
     /// The zygote's end of its pair.
@@ -97,10 +97,9 @@ impl Instance {
 
     /// Tells the master something. An error without one.
     pub fn tell_master(&self, message: &FromWorker) -> std::io::Result<()> {
-        match &*lock(&self.to_master) {
-            Some(master) => master.send(message, &[]),
-            None => Err(std::io::Error::new(std::io::ErrorKind::NotConnected, "this process has no master")),
-        }
+        let link = lock(&self.link).clone();
+        link.map(|link| link.tell(message))
+            .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotConnected, "this process has no master"))
     }
 }
 

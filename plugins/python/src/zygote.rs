@@ -1,10 +1,11 @@
 //! The life of a Python process: read what the master left, load the app, then fork workers on the master's word (or be the one worker itself).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, anyhow, bail};
 use imperator_sys::seqpacket::SeqPacket;
+use imperator_worker::Link;
 use imperator_worker::control::{BOOT_ENV, FromWorker, FromZygote, Role, ToZygote, exit};
 use imperator_worker::language::Language;
 use nix::sys::prctl;
@@ -339,7 +340,11 @@ impl<'py> Zygote<'py> {
     fn work_as(&mut self, worker: u32, control: Option<OwnedFd>) -> anyhow::Result<i32> {
         drop(self.instance.take_control()); // the zygote's
         prctl::set_name(&std::ffi::CString::new(format!("worker {worker}"))?)?;
-        self.instance.become_worker(worker, control.as_ref().map(AsFd::as_fd))?;
+        let link = control.map(Link::new).transpose()?.map(Arc::new);
+        if let Some(link) = &link {
+            link.tell(&FromWorker::Started);
+        }
+        self.instance.become_worker(worker, link.clone());
         self.embedded.interpreter.bind(self.py).call_method0("reseed")?;
         crate::module::call_hook(self.py, "post_fork_hook");
         let settings = &self.instance.boot.settings;
@@ -353,7 +358,7 @@ impl<'py> Zygote<'py> {
             return self.run_as_main(script);
         }
         self.helpers(worker).map_err(|error| explain(self.py, error))?;
-        crate::serve::serve(self.py, self.instance, worker, control, self.language.clone())
+        crate::serve::run(self.py, self.instance, link, &self.language)
     }
 
     /// Threads of a worker that help with development.
