@@ -36,7 +36,7 @@ const GROUPS: [(&[&str], &str); 4] = [
 
 pub fn add(module: &Bound<'_, PyModule>, instance: &Instance) -> PyResult<()> {
     let given = |option: &&str| instance.boot.settings.opt.iter().any(|(name, _)| name == option);
-    let groups = GROUPS.iter().filter(|(options, _)| options.iter().any(|option| given(option))).map(|(_, names)| *names);
+    let groups = GROUPS.iter().filter(|(options, _)| options.iter().any(&given)).map(|(_, names)| *names);
     for name in std::iter::once(ALWAYS).chain(groups).flat_map(str::split_whitespace) {
         module.add(name, function(module.py(), name)?)?;
     }
