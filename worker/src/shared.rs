@@ -32,6 +32,8 @@ const TIMER: u64 = SPECIAL | 2 << 32;
 const LINK: u64 = SPECIAL | 3 << 32;
 /// Milliseconds without accepting after the process ran out of descriptors or memory.
 const STARVED_MS: u64 = 100;
+/// Milliseconds between two lines about it.
+const STARVED_SAID_MS: u64 = 10_000;
 
 /// What a thread woke up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,8 @@ struct Inside {
     open: bool,
     paused: bool,
     starved_until: Option<u64>,
+    /// When the log was told last.
+    starved_said: Option<u64>,
 }
 
 impl<'w> Shared<'w> {
@@ -254,13 +258,19 @@ impl<'w> Shared<'w> {
         }
     }
 
-    /// Descriptors or memory ran out: waiting is better than asking again at once.
-    pub fn starve(&self) {
+    /// Descriptors or memory ran out: waiting is better than asking again at once. Whether it is time to say so.
+    pub fn starve(&self) -> bool {
         let mut inside = self.inside();
-        let until = monotonic_ms() + STARVED_MS;
+        let now = monotonic_ms();
+        let until = now + STARVED_MS;
+        let said = inside.starved_said.is_some_and(|said| now - said < STARVED_SAID_MS);
+        if !said {
+            inside.starved_said = Some(now);
+        }
         inside.starved_until = Some(until);
         self.update_listeners(&mut inside);
         self.set_alarm(&mut inside, until);
+        !said
     }
 
     pub fn accepting(&self) -> bool {

@@ -100,22 +100,19 @@ impl Thread<'_> {
                     self.shared.arrived();
                     self.work_on(Connection::new(socket, index, protocol));
                 }
-                Err(error) => match error {
-                    Errno::EAGAIN => return,
-                    Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => {
-                        diag::say(&format!(
-                            "no connection can be accepted for a moment: {error} (raise max-fd or the limits of the service)"
-                        ));
-                        return self.shared.starve();
-                    }
-                    // The client was gone before it was accepted, or another passing matter of its own.
-                    Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO | Errno::EPERM => {}
-                    _ => {
-                        diag::say(&format!("accept failed: {error}"));
-                        return self.shared.starve();
-                    }
-                },
+                // The client was gone before it was accepted, or another passing matter of its own.
+                Err(Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO | Errno::EPERM) => {}
+                Err(Errno::EAGAIN) => return,
+                Err(error) => return self.wait_for_room(error),
             }
+        }
+    }
+
+    /// No descriptors, no memory, or worse: asking again at once would be a busy loop.
+    fn wait_for_room(&self, error: Errno) {
+        if self.shared.starve() {
+            let advice = if matches!(error, Errno::EMFILE | Errno::ENFILE) { "; raise max-fd or the limits of the service" } else { "" };
+            diag::say(&format!("no connection can be accepted for a moment: {error}{advice}"));
         }
     }
 
