@@ -12,6 +12,16 @@ pub enum Argument {
     Optional,
 }
 
+/// The known name that is most like `name`, if one is like enough to have been meant.
+pub(super) fn nearest(name: &str, options: &dyn Options) -> Option<String> {
+    let likeness = |candidate: &String| strsim::jaro_winkler(name, candidate);
+    options
+        .beginning_with("")
+        .into_iter()
+        .max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
+        .filter(|best| likeness(best) > 0.88)
+}
+
 /// The options there are. The program's is [`TableOptions`]; tests bring a small one.
 pub trait Options {
     /// The option of that exact name or alias: its value.
