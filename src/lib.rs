@@ -1,5 +1,7 @@
 //! What supervises: command line, configuration, emperor, master, stats.
 
+pub mod below;
+pub mod cli;
 pub mod config;
 pub mod emperor;
 pub mod fifo;
