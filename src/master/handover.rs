@@ -25,6 +25,9 @@ pub struct State {
     /// The emperor's pipe, if this is a vassal.
     #[serde(default)]
     pub emperor: Option<i32>,
+    /// The stats server's listener and its address.
+    #[serde(default)]
+    pub stats: Option<(i32, String)>,
 }
 
 /// One generation's descriptors.
@@ -38,6 +41,8 @@ pub struct Held {
     pub workers: BTreeMap<u32, i32>,
     pub apps: Vec<App>,
     pub language: String,
+    #[serde(default)]
+    pub born: BTreeMap<u32, u64>,
 }
 
 impl State {
@@ -46,7 +51,7 @@ impl State {
             let listeners = held.listeners.iter().map(|(fd, _)| *fd);
             listeners.chain([held.scoreboard]).chain(held.zygote).chain(held.workers.values().copied()).collect::<Vec<_>>()
         };
-        self.generations.iter().flat_map(of).chain(self.emperor).collect()
+        self.generations.iter().flat_map(of).chain(self.emperor).chain(self.stats.as_ref().map(|(fd, _)| *fd)).collect()
     }
 }
 

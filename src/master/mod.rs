@@ -6,14 +6,23 @@
 pub mod decide;
 mod handover;
 mod interpreter;
+mod obey;
 pub mod order;
+mod peers;
+mod phases;
 mod policy;
 mod poll;
+mod reap;
+mod reloading;
+mod report;
 mod running;
 mod runtime;
+mod services;
 mod setup;
 mod signals;
 mod spawn;
+mod timers;
+mod vassal;
 
 use std::path::PathBuf;
 

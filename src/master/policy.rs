@@ -3,7 +3,7 @@
 use imperator_worker::settings::Settings;
 use nix::libc::SIGTERM;
 
-use super::decide::{Cheaper, Haste, Ms, Policy};
+use super::decide::{Cheaper, Ms, Policy};
 use super::order::Order;
 
 /// The part of the settings that [`super::decide`] needs.
@@ -45,15 +45,6 @@ pub fn term_or_quit(signal: i32, die_on_term: Option<bool>) -> Order {
         (None, _) => Order::GracefulStop,
         (Some(true), true) | (Some(false), false) => Order::Stop,
         (Some(true), false) | (Some(false), true) => Order::BrutalReload,
-    }
-}
-
-/// The two ways to stop, as orders.
-pub fn haste(order: &Order) -> Option<Haste> {
-    match order {
-        Order::Stop => Some(Haste::Now),
-        Order::GracefulStop => Some(Haste::Graceful),
-        _ => None,
     }
 }
 

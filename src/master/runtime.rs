@@ -9,7 +9,7 @@ use imperator_worker::control::App;
 use imperator_worker::scoreboard::{CoreCell, Scoreboard, Status, WorkerCell};
 use imperator_worker::settings::Settings;
 
-use super::decide::{Cheaper, Ms};
+use super::decide::Cheaper;
 use super::policy;
 use crate::sockets::Bound;
 
@@ -23,8 +23,8 @@ pub struct Runtime {
     pub apps: Vec<App>,
     pub language: String,
     pub cheaper: Option<Cheaper>,
-    /// The next tick of the cheaper algorithm.
-    pub cheaper_at: Ms,
+    /// When each worker's process was started, epoch seconds. (The scoreboard says it too, but apps can write there.)
+    pub born: BTreeMap<u32, u64>,
 }
 
 impl Runtime {
@@ -43,7 +43,7 @@ impl Runtime {
             apps: vec![],
             language: String::new(),
             cheaper,
-            cheaper_at: 0,
+            born: BTreeMap::new(),
         };
         (1..=runtime.scoreboard.workers()).for_each(|id| runtime.set(id, WorkerCell::Status, Status::Cheap as u64));
         Ok(runtime)
@@ -56,7 +56,8 @@ impl Runtime {
     }
 
     /// A new life of a worker: its counters of this life start again.
-    pub fn note_start(&self, worker: u32, pid: i32, epoch: u64) {
+    pub fn note_start(&mut self, worker: u32, pid: i32, epoch: u64) {
+        self.born.insert(worker, epoch);
         let Some(slot) = self.scoreboard.worker(worker) else { return };
         for (cell, value) in [
             (WorkerCell::Accepting, 0),

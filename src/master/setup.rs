@@ -16,7 +16,7 @@ use crate::config::{self, Loaded};
 use crate::sockets::{Bound, Inherited, bind_all};
 
 /// uWSGI's version that we are compatible with: tools read it from the first line.
-const UWSGI_VERSION: &str = "2.0.30";
+pub const UWSGI_VERSION: &str = "2.0.30";
 
 /// A first start.
 pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
@@ -31,6 +31,7 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     prctl::set_name(c"master")?;
     prctl::set_child_subreaper(true)?;
     let mut master = Master::new(start.clone(), signals, epoch())?;
+    master.join_emperor()?;
     master.begin(Rc::new(settings.clone()), listeners, false)?;
     master.serve()
 }
@@ -46,7 +47,7 @@ pub fn again(number: &str, start: &Start) -> Result<i32> {
     say(&format!("gracefully (RE)spawned uWSGI master process (pid: {})", std::process::id()));
     if let Err(error) = next_generation(&mut master, &start, brutal) {
         say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
-        master.keep()?;
+        master.keep();
     }
     master.serve()
 }

@@ -112,6 +112,9 @@ pub enum FromWorker {
     Failed { code: i32, message: String },
     /// The first request of this worker's life is done.
     Loyal,
+    /// A request set a deadline of its own (`uwsgi.set_user_harakiri`): the master, which sleeps until the next one that it knows, has to look at
+    /// the scoreboard.
+    Deadline,
     /// `uwsgi.reload()`: reload the instance, gracefully.
     Reload,
     /// `uwsgi.stop()`.

@@ -227,6 +227,12 @@ impl Instance {
         self.generations.iter().find(|g| g.zygote.pid() == Some(pid)).map(|g| g.number)
     }
 
+    /// Whether that worker's harakiri is under way.
+    pub fn is_struck(&self, generation: u64, worker: u32) -> bool {
+        let of = self.generations.iter().find(|g| g.number == generation).and_then(|g| g.workers.iter().find(|s| s.id == worker));
+        of.and_then(Slot::running).and_then(|r| r.leaving.as_ref()).is_some_and(|l| l.reason == Reason::Harakiri)
+    }
+
     fn generation(&mut self, number: u64) -> Option<&mut Generation> {
         self.generations.iter_mut().find(|g| g.number == number)
     }

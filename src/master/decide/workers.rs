@@ -24,6 +24,8 @@ pub struct Slot {
     pub quick_deaths: u32,
     /// Processes that there were.
     pub lives: u32,
+    /// Requests that took too long.
+    pub harakiris: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,7 +93,7 @@ impl Leaving {
 
 impl Slot {
     pub(super) fn new(id: u32, life: Life) -> Self {
-        Self { id, life, quick_deaths: 0, lives: 0 }
+        Self { id, life, quick_deaths: 0, lives: 0, harakiris: 0 }
     }
 
     pub fn running(&self) -> Option<&Running> {
@@ -209,10 +211,12 @@ impl Instance {
     }
 
     pub(super) fn harakiri(&mut self, generation: u64, worker: u32, graceful: Option<(i32, Ms)>, now: Ms, out: &mut Vec<Action>) {
-        let Some(running) = self.slot(generation, worker).and_then(Slot::running_mut) else { return };
+        let Some(slot) = self.slot(generation, worker) else { return };
+        let Life::Running(running) = &mut slot.life else { return };
         if running.leaving.as_ref().is_some_and(|l| l.reason == Reason::Harakiri) {
             return;
         }
+        slot.harakiris += 1;
         // The worker's own handler writes the stack of the language.
         out.push(Action::Signal { pid: running.pid, signal: SIGUSR2 });
         let (signal, time) = graceful.unwrap_or((0, TRACE_TIME));

@@ -1,0 +1,115 @@
+//! What zygotes and workers say to the master.
+
+use std::io::ErrorKind;
+
+use imperator_worker::control::{FromWorker, FromZygote};
+use imperator_worker::log::diag::say;
+use imperator_worker::scoreboard::WorkerCell;
+
+use super::decide::{Event, How, Life};
+use super::order::Order;
+use super::running::{Master, send_signal};
+use super::{setup, vassal};
+
+/// Messages that are read from one peer before others get their turn.
+const MESSAGES_AT_ONCE: usize = 32;
+
+impl Master {
+    pub(super) fn on_zygote(&mut self, generation: u64) {
+        for _ in 0..MESSAGES_AT_ONCE {
+            let Some(runtime) = self.runtimes.get_mut(&generation) else { return };
+            let Some(zygote) = &runtime.zygote else { return };
+            match zygote.recv::<FromZygote>() {
+                Ok(Some(received)) => self.from_zygote(generation, received.message),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::InvalidData => {
+                    say(&format!("generation {generation}: a message of its zygote is ignored: {e}"))
+                }
+                Ok(None) | Err(_) => return self.zygote_hung_up(generation),
+            }
+        }
+    }
+
+    /// Its line is of no use any more: one that still runs cannot do its work.
+    fn zygote_hung_up(&mut self, generation: u64) {
+        let Some(zygote) = self.runtimes.get_mut(&generation).and_then(|r| r.zygote.take()) else { return };
+        self.poll.remove(&zygote);
+        let pid = self.instance.generations.iter().find(|g| g.number == generation).and_then(|g| g.zygote.pid());
+        if let Some(pid) = pid {
+            send_signal(pid, nix::libc::SIGKILL);
+        }
+    }
+
+    fn from_zygote(&mut self, generation: u64, message: FromZygote) {
+        match message {
+            FromZygote::Loaded { apps, language } => {
+                if let Some(runtime) = self.runtimes.get_mut(&generation) {
+                    (runtime.apps, runtime.language) = (apps, language);
+                }
+                self.tell(Event::Loaded { generation });
+            }
+            FromZygote::Failed { code, message } => {
+                say(&format!("generation {generation}: the app could not be loaded: {message}"));
+                self.tell(Event::LoadFailed { generation, code });
+            }
+            FromZygote::ForkFailed { worker, message } => {
+                say(&format!("the zygote could not fork worker {worker}: {message}"));
+                self.tell(Event::ForkFailed { generation, worker });
+            }
+        }
+    }
+
+    pub(super) fn on_worker(&mut self, generation: u64, worker: u32) {
+        for _ in 0..MESSAGES_AT_ONCE {
+            let Some(control) = self.runtimes.get(&generation).and_then(|r| r.workers.get(&worker)) else { return };
+            match control.recv::<FromWorker>() {
+                Ok(Some(received)) => self.from_worker(generation, worker, received.message, received.pid),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::InvalidData => say(&format!("worker {worker}: a message is ignored: {e}")),
+                Ok(None) | Err(_) => return self.worker_hung_up(generation, worker),
+            }
+        }
+    }
+
+    /// The end of a worker that never told its pid is seen here; of all others, by their exit.
+    fn worker_hung_up(&mut self, generation: u64, worker: u32) {
+        let Some(control) = self.runtimes.get_mut(&generation).and_then(|r| r.workers.remove(&worker)) else { return };
+        self.poll.remove(&control);
+        if self.is_forking(generation, worker) {
+            self.tell(Event::WorkerGone { generation, worker, how: How::Vanished });
+        }
+    }
+
+    pub(super) fn is_forking(&self, generation: u64, worker: u32) -> bool {
+        let of = self.instance.generations.iter().find(|g| g.number == generation);
+        of.is_some_and(|g| g.workers.iter().any(|s| s.id == worker && s.life == Life::Forking))
+    }
+
+    fn from_worker(&mut self, generation: u64, worker: u32, message: FromWorker, pid: Option<i32>) {
+        match message {
+            FromWorker::Started => {
+                if let Some(pid) = pid.filter(|_| self.is_forking(generation, worker)) {
+                    if let Some(runtime) = self.runtimes.get_mut(&generation) {
+                        runtime.note_start(worker, pid, setup::epoch());
+                    }
+                    self.tell(Event::Started { generation, worker, pid });
+                }
+            }
+            FromWorker::Accepting { apps } => {
+                if let Some(runtime) = self.runtimes.get_mut(&generation) {
+                    runtime.set(worker, WorkerCell::Accepting, 1);
+                    runtime.apps = apps;
+                }
+                self.tell(Event::Accepting { generation, worker });
+            }
+            // Its exit code says the same, and cannot be said by anybody else.
+            FromWorker::Failed { message, .. } => say(&format!("worker {worker}: the app could not be loaded: {message}")),
+            FromWorker::Loyal => {
+                self.to_emperor(vassal::LOYAL);
+            }
+            FromWorker::Deadline => self.timers.harakiri = Some(0),
+            FromWorker::Reload => self.obey(&Order::Reload),
+            FromWorker::Stop => self.obey(&Order::Stop),
+        }
+    }
+}

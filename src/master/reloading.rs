@@ -1,0 +1,97 @@
+//! From one life of the master to the next.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use anyhow::Result;
+use imperator_sys::seqpacket::SeqPacket;
+use imperator_worker::log::diag::say;
+use imperator_worker::scoreboard::Scoreboard;
+
+use super::decide::{Event, Haste};
+use super::handover::{self, Held, State};
+use super::running::Master;
+use super::runtime::Runtime;
+use super::{policy, setup};
+use crate::sockets::Bound;
+
+impl Master {
+    /// Reads the configuration, and if it is good becomes the next life of this master.
+    pub(super) fn reload(&mut self, brutal: bool) {
+        match setup::load(&self.start) {
+            Err(error) => say(&format!("*** reload refused, nothing changes: the configuration has errors ***\n{error}")),
+            Ok(_) => {
+                say("binary reloading uWSGI...");
+                let state = self.state(brutal);
+                let error = handover::exec(&state, &self.start.argv, &self.start.env);
+                say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
+            }
+        }
+        self.back_to_directory();
+        if self.instance.current().is_none() {
+            // The first load has failed, and this was the second try.
+            self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });
+        }
+    }
+
+    fn state(&self, brutal: bool) -> State {
+        let raw = |packet: &SeqPacket| packet.as_fd().as_raw_fd();
+        let held = |(number, r): (&u64, &Runtime)| Held {
+            number: *number,
+            settings: (*r.settings).clone(),
+            listeners: r.listeners.iter().map(|b| (b.fd.as_raw_fd(), b.label.clone())).collect(),
+            scoreboard: r.scoreboard.as_fd().as_raw_fd(),
+            zygote: r.zygote.as_ref().map(raw),
+            workers: r.workers.iter().map(|(id, w)| (*id, raw(w))).collect(),
+            apps: r.apps.clone(),
+            language: r.language.clone(),
+            born: r.born.clone(),
+        };
+        State {
+            instance: self.instance.clone(),
+            generations: self.runtimes.iter().map(held).collect(),
+            brutal,
+            reloads: self.reloads + 1,
+            started_at: self.started_at,
+            binary: self.start.binary.clone(),
+            emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
+            stats: self.services.stats.as_ref().map(|(s, address)| (s.listener().as_raw_fd(), address.clone())),
+        }
+    }
+
+    pub(super) fn back_to_directory(&self) {
+        let settings = self.runtimes.last_key_value().map(|(_, r)| r.settings.clone());
+        if let Some(directory) = settings.and_then(|s| s.process.chdir.clone()) {
+            let _ = std::env::set_current_dir(directory);
+        }
+    }
+}
+
+/// A generation of before the exec. Its `sockets` may be those of another one too.
+pub(super) fn take_over(held: Held, sockets: &mut BTreeMap<i32, Rc<OwnedFd>>) -> Result<Runtime> {
+    let mut listeners = vec![];
+    for (number, label) in held.listeners {
+        let fd = match sockets.get(&number) {
+            Some(fd) => fd.clone(),
+            None => Rc::new(handover::take(number)?),
+        };
+        sockets.insert(number, fd.clone());
+        listeners.push(Bound { fd, label });
+    }
+    let process = &held.settings.process;
+    let scoreboard = Scoreboard::open(handover::take(held.scoreboard)?, process.workers, process.threads.max(1))?;
+    let packet = |fd: i32| handover::take(fd).map(SeqPacket::from_fd);
+    let workers = held.workers.into_iter().map(|(id, fd)| Ok((id, packet(fd)?))).collect::<Result<_>>()?;
+    Ok(Runtime {
+        cheaper: policy::cheaper(&held.settings),
+        settings: Rc::new(held.settings),
+        listeners,
+        scoreboard,
+        zygote: held.zygote.map(packet).transpose()?,
+        workers,
+        apps: held.apps,
+        language: held.language,
+        born: held.born,
+    })
+}

@@ -1,0 +1,77 @@
+//! What the master says of itself: the stats server's JSON, and counters in the log.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+use imperator_worker::log::diag::say;
+
+use super::decide::{Life, Slot};
+use super::running::Master;
+use super::runtime::Runtime;
+use crate::stats::{Snapshot, SocketRow, WorkerState, json};
+
+impl Master {
+    /// The generation that serves, or is about to.
+    pub(super) fn current(&self) -> Option<(u64, &Runtime)> {
+        let number = self.instance.current()?.number;
+        Some((number, self.runtimes.get(&number)?))
+    }
+
+    /// The text for a client of the stats server.
+    pub(super) fn stats(&self) -> String {
+        let mut snapshot = self.bare_snapshot();
+        let Some((number, runtime)) = self.current() else { return json(&snapshot, false) };
+        let settings = &runtime.settings;
+        let rows = runtime.listeners.iter().map(|b| SocketRow::of(b.fd.as_fd(), &b.label.name, b.label.protocol.name()));
+        let slots = self.instance.generations.iter().find(|g| g.number == number).map(|g| g.workers.as_slice()).unwrap_or_default();
+        let workers: Vec<WorkerState> = slots.iter().map(|slot| self.worker_state(runtime, slot)).collect();
+        snapshot = snapshot.with_sockets(rows.collect()).with_workers(&runtime.scoreboard, &workers, !settings.stats.no_cores);
+        json(&snapshot, settings.stats.minified)
+    }
+
+    fn bare_snapshot(&self) -> Snapshot {
+        Snapshot {
+            version: super::setup::UWSGI_VERSION.into(),
+            listen_queue: 0,
+            listen_queue_errors: 0,
+            signal_queue: 0,
+            load: 0,
+            pid: std::process::id() as i32,
+            uid: nix::unistd::getuid().as_raw(),
+            gid: nix::unistd::getgid().as_raw(),
+            cwd: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
+            locks: vec![],
+            sockets: vec![],
+            workers: vec![],
+        }
+    }
+
+    fn worker_state(&self, runtime: &Runtime, slot: &Slot) -> WorkerState {
+        WorkerState {
+            id: slot.id,
+            pid: match &slot.life {
+                Life::Running(running) => running.pid,
+                Life::Cheap | Life::Waiting { .. } | Life::Forking => 0,
+            },
+            paused: self.instance.paused,
+            harakiri_count: slot.harakiris,
+            last_spawn: runtime.born.get(&slot.id).copied().unwrap_or(0),
+            respawn_count: slot.lives.into(),
+            apps: runtime.apps.clone(),
+        }
+    }
+
+    /// Requests and exceptions of every worker's apps, to the log.
+    pub(super) fn report(&self) {
+        let Some((number, runtime)) = self.current() else { return };
+        let total = runtime.scoreboard.total_requests().load(Relaxed);
+        say(&format!("generation {number}: workers total requests: {total}"));
+        for worker in 1..=runtime.scoreboard.workers() {
+            let Some(slot) = runtime.scoreboard.worker(worker) else { continue };
+            for app in &runtime.apps {
+                let (requests, exceptions) = slot.app(app.id).map_or((0, 0), |(r, e)| (r.load(Relaxed), e.load(Relaxed)));
+                say(&format!("worker {worker} app {} [{}] requests: {requests} exceptions: {exceptions}", app.id, app.mountpoint));
+            }
+        }
+    }
+}
