@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Context;
 use imperator_sys::process::{monotonic_ms, set_nonblocking};
@@ -20,7 +21,6 @@ use super::poller::What;
 use super::shell::{CALM_SCAN_MS, Shell, now};
 use super::sources::Look;
 use super::stats::{self, Frame};
-use super::stats_server::Progress;
 
 impl Shell {
     pub(super) fn carry_out(&mut self, action: Action) -> Vec<Action> {
@@ -31,7 +31,7 @@ impl Shell {
             Action::Tell(key, byte) => self.tell(&key, byte),
             Action::Terminate(_, pid) => drop(kill(Pid::from_raw(pid), Signal::SIGTERM)),
             Action::Kill(_, pid) => drop(kill(Pid::from_raw(pid), Signal::SIGKILL)),
-            Action::Ended(key) => self.ended(&key),
+            Action::Ended(key, source) => self.ended(&key, source),
             Action::Forget(key) => self.forget(&key),
             Action::Scan => self.scan(),
             Action::Log(line) => tracing::info!("[emperor] {line}"),
@@ -84,8 +84,11 @@ impl Shell {
 
     /// Where a vassal starts.
     fn directory_of(&self, key: &Key) -> PathBuf {
-        let source = self.core.vassals.get(key).and_then(|v| self.sources.get(v.source));
-        source.map_or_else(|| self.start_dir.clone(), |s| s.directory())
+        self.directory(self.core.vassals.get(key).map_or(usize::MAX, |v| v.source))
+    }
+
+    fn directory(&self, source: usize) -> PathBuf {
+        self.sources.get(source).map_or_else(|| self.start_dir.clone(), |s| s.directory())
     }
 
     fn name(&mut self, key: &Key) -> Vec<Action> {
@@ -162,10 +165,10 @@ impl Shell {
     }
 
     /// A process is gone. Its socket, if on demand, stays.
-    fn ended(&mut self, key: &Key) {
+    fn ended(&mut self, key: &Key, source: usize) {
         self.close_pipe(key);
         if let Some(program) = self.settings.emperor.stop_hook.clone() {
-            let directory = self.directory_of(key);
+            let directory = self.directory(source);
             self.asides.stop_hook(&program, &key.to_string(), &directory, monotonic_ms());
         }
     }
@@ -229,38 +232,12 @@ impl Shell {
         Found::Files(files)
     }
 
-    pub(super) fn accept_clients(&mut self) {
+    pub(super) fn answer_clients(&mut self) {
         // Whoever asks for statistics wants today's: this is a look at the sources, too.
         self.scan();
-        let fresh = self.stats.as_mut().map(|s| s.accept(monotonic_ms())).unwrap_or_default();
-        for number in fresh {
-            self.answer_client(number);
-        }
-    }
-
-    pub(super) fn answer_client(&mut self, number: u64) {
         let Some(mut server) = self.stats.take() else { return };
-        if let Some(fd) = server.client(number) {
-            self.poller.remove(fd, &What::StatsClient(number));
-        }
-        let progress = server.advance(number, || self.document());
-        let waits = match (progress, server.client(number)) {
-            (Progress::Readable, Some(fd)) => self.poller.readable(fd, What::StatsClient(number)).is_ok(),
-            (Progress::Writable, Some(fd)) => self.poller.writable(fd, What::StatsClient(number)).is_ok(),
-            _ => false,
-        };
-        if !waits {
-            server.drop_client(number);
-        }
+        server.on_ready(Instant::now(), &mut || self.document());
         self.stats = Some(server);
-    }
-
-    pub(super) fn drop_client(&mut self, number: u64) {
-        let Some(server) = &mut self.stats else { return };
-        if let Some(fd) = server.client(number) {
-            self.poller.remove(fd, &What::StatsClient(number));
-        }
-        server.drop_client(number);
     }
 
     fn document(&self) -> String {

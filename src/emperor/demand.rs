@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use imperator_worker::settings::Emperor;
+use anyhow::Context;
+use imperator_worker::settings::{Emperor, Protocol, Settings, Socket};
 
-use super::stats_server::listen;
+use crate::sockets;
 
 /// Where the name of a socket comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,12 @@ impl Demand {
     /// # Errors
     /// The address cannot be listened on.
     pub fn bind(name: &str, backlog: Option<i32>) -> anyhow::Result<Self> {
-        let (fd, path) = listen(name, true, backlog)?;
-        Ok(Self { name: name.into(), fd, path })
+        let sockets = vec![Socket { address: name.into(), protocol: Protocol::Uwsgi }];
+        let mut settings = Settings { sockets, ..Settings::default() };
+        settings.socket_options.backlog = backlog;
+        settings.socket_options.chmod = Some(0o666);
+        let bound = sockets::bind_all(&settings, &[], &[])?.pop().with_context(|| format!("{name}: nothing to listen on"))?;
+        Ok(Self { name: name.into(), fd: bound.fd.try_clone()?, path: bound.label.path })
     }
 }
 

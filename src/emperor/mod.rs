@@ -15,7 +15,6 @@ mod setup;
 mod shell;
 pub mod sources;
 mod stats;
-mod stats_server;
 mod watch;
 
 use imperator_worker::settings::Settings;

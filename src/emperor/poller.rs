@@ -16,7 +16,6 @@ pub enum What {
     /// The pipe to the emperor above us.
     Above,
     Stats,
-    StatsClient(u64),
     Pipe(Key),
     Demand(Key),
     /// Output of the program that names the socket of a vassal.
@@ -36,16 +35,8 @@ impl Poller {
     }
 
     pub fn readable(&mut self, fd: BorrowedFd<'_>, what: What) -> nix::Result<()> {
-        self.add(fd, what, EpollFlags::EPOLLIN)
-    }
-
-    pub fn writable(&mut self, fd: BorrowedFd<'_>, what: What) -> nix::Result<()> {
-        self.add(fd, what, EpollFlags::EPOLLOUT)
-    }
-
-    fn add(&mut self, fd: BorrowedFd<'_>, what: What, events: EpollFlags) -> nix::Result<()> {
         self.next += 1;
-        self.epoll.add(fd, EpollEvent::new(events, self.next))?;
+        self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, self.next))?;
         self.names.insert(self.next, what);
         Ok(())
     }

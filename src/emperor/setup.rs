@@ -24,8 +24,8 @@ use super::notify::Notify;
 use super::poller::{Poller, What};
 use super::shell::{End, Shell};
 use super::sources::{Monitor, Rules, monitor};
-use super::stats_server::StatsServer;
 use super::watch::Watch;
+use crate::stats::StatsServer;
 
 pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     diag::install(settings.log.date.as_deref());
@@ -75,8 +75,7 @@ fn prepare(settings: &Settings, place: Place, start_dir: PathBuf, above: Option<
             "[emperor] emperor-tyrant: this process is not root and cannot become other users; vassals of others will not start"
         );
     }
-    let stats =
-        options.stats.as_deref().map(|address| StatsServer::bind(address, settings.stats.http)).transpose().context("emperor-stats")?;
+    let stats = options.stats.as_deref().map(|address| StatsServer::bind("emperor-stats", address, settings.stats.http)).transpose()?;
     if let Some(path) = &options.pidfile {
         std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("emperor-pidfile {path}"))?;
     }
@@ -125,7 +124,7 @@ impl Shell {
             self.poller.readable(watch.fd(), What::Sources)?;
         }
         if let Some(stats) = &self.stats {
-            self.poller.readable(stats.fd(), What::Stats)?;
+            self.poller.readable(stats.as_fd(), What::Stats)?;
         }
         if let Some(above) = &self.above {
             self.poller.readable(above.fd(), What::Above)?;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
 use anyhow::Context;
 use imperator_sys::process::monotonic_ms;
@@ -23,8 +24,8 @@ use super::demand::Demand;
 use super::notify::Notify;
 use super::poller::{Poller, What};
 use super::sources::{Monitor, Rules};
-use super::stats_server::StatsServer;
 use super::watch::Watch;
+use crate::stats::StatsServer;
 
 /// Between two looks at the sources when every change is announced by the kernel.
 pub(super) const CALM_SCAN_MS: u64 = 60_000;
@@ -97,7 +98,8 @@ impl Shell {
 
     fn next_deadline(&self) -> Option<u64> {
         let scan = (!self.core.is_ending()).then_some(self.scan_at);
-        let stats = self.stats.as_ref().and_then(StatsServer::next_deadline);
+        let in_ms = |at: Instant| monotonic_ms() + at.saturating_duration_since(Instant::now()).as_millis() as u64 + 1;
+        let stats = self.stats.as_ref().and_then(StatsServer::next_deadline).map(in_ms);
         [self.core.next_deadline(now()), scan, stats, self.asides.next_deadline()].into_iter().flatten().min()
     }
 
@@ -106,8 +108,7 @@ impl Shell {
             What::Signals => self.take_signals(),
             What::Sources => self.hear_of_files(),
             What::Above => self.hear_from_above(),
-            What::Stats => self.accept_clients(),
-            What::StatsClient(number) => self.answer_client(number),
+            What::Stats => self.answer_clients(),
             What::Pipe(key) => self.read_pipe(&key),
             What::Demand(key) => self.wake(&key),
             What::Answer(key) => self.read_answer(&key),
@@ -122,9 +123,8 @@ impl Shell {
         let actions = self.core.tick(time);
         self.act(actions);
         self.asides.tick(time.ms);
-        let late = self.stats.as_ref().map(|s| s.late(time.ms)).unwrap_or_default();
-        for number in late {
-            self.drop_client(number);
+        if let Some(stats) = &mut self.stats {
+            stats.on_deadline(Instant::now());
         }
     }
 

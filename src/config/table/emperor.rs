@@ -11,7 +11,7 @@ pub static OPTIONS: &[Spec] = &[
     text("emperor-stats", &["emperor-stats-server"], "an address that gives JSON about the vassals", set_text!(emperor.stats)),
     flag("emperor-tyrant", &[], "each vassal runs as its file's owner", set_flag!(emperor.tyrant)),
     flag("emperor-tyrant-nofollow", &[], "the owner is the link's", set_flag!(emperor.tyrant_nofollow)),
-    flag("emperor-tyrant-initgroups", &[], "with all of the owner's groups", no_effect("a vassal always has its owner's groups")),
+    flag("emperor-tyrant-initgroups", &[], "with all of the owner's groups", set_flag!(emperor.tyrant_initgroups)),
     flag("emperor-nofollow", &[], "changes are the link's", set_flag!(emperor.nofollow)),
     list("emperor-extra-extension", &["emperor-extra-ext"], "one more ending of vassal files", add_text!(emperor.extra_extension)),
     flag("emperor-magic-exec", &[], "an executable vassal file is run, its output is the configuration", set_flag!(emperor.magic_exec)),

@@ -99,8 +99,8 @@ impl Core {
     /// A child was reaped; anything but a vassal's pid is ignored.
     pub fn exited(&mut self, now: Now, pid: i32, exit: Exit) -> Vec<Action> {
         let Some(key) = self.key_of(pid) else { return vec![] };
-        let mut out = vec![Action::Ended(key.clone())];
-        let Some(vassal) = self.vassals.get_mut(&key) else { return out };
+        let Some(vassal) = self.vassals.get_mut(&key) else { return vec![] };
+        let mut out = vec![Action::Ended(key.clone(), vassal.source)];
         let asked = matches!(vassal.phase, Phase::Stopping { counts: false, .. });
         if asked && vassal.wanted && !self.ending && key.zerg == 0 {
             out.push(Action::Log(format!("vassal {key}: stopped")));

@@ -210,8 +210,8 @@ pub enum Action {
     Tell(Key, u8),
     Terminate(Key, i32),
     Kill(Key, i32),
-    /// A process has ended and was reaped: its pipe can be closed, the stop hook is due.
-    Ended(Key),
+    /// A process of a vassal of this source has ended and was reaped: its pipe can be closed, the stop hook is due.
+    Ended(Key, usize),
     /// It is no vassal any more: its on-demand socket goes.
     Forget(Key),
     /// Look at the sources again.
