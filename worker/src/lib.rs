@@ -23,6 +23,7 @@ pub mod request;
 mod response;
 pub mod scoreboard;
 mod serve;
+mod serving;
 pub mod settings;
 mod shared;
 mod socket;

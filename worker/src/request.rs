@@ -250,6 +250,11 @@ impl<'c> Request<'c> {
         self.failed
     }
 
+    /// The encoded block of log variables.
+    pub(crate) fn logvars(&self) -> &[u8] {
+        self.parts.logvars
+    }
+
     pub(crate) fn body(&mut self) -> &mut Body<'c> {
         &mut self.parts.body
     }

@@ -4,7 +4,8 @@ use std::io::{self, IoSlice, Write as _};
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 
-use imperator_protocol::response::{CHUNK_END, ChunkStart, LAST_CHUNK, ResponseError, ResponseHead, may_have_body, reason};
+use imperator_protocol::http::Version;
+use imperator_protocol::response::{Asked, Body as Framing, CHUNK_END, ChunkStart, LAST_CHUNK, Plan, ResponseError, ResponseHead, reason};
 
 use crate::language::Yield;
 use crate::request::{HeadError, WriteError};
@@ -15,29 +16,23 @@ use crate::socket;
 const BATCH: usize = 16;
 
 /// What the connection allows a response to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
+    /// An HTTP socket: HEAD, 204 and 304 have no body. (Over the uwsgi protocol bodies pass as the app gave them; the front end sees to that.)
+    pub http: bool,
     /// The connection can serve another request afterwards (http11, and the client agrees).
     pub keep: bool,
-    /// The client understands chunked bodies (HTTP/1.1).
-    pub chunks: bool,
     /// Whether `Connection` is told to the client (http11 only: elsewhere nothing is added to a head).
     pub announce: bool,
-    /// Whether HEAD, 204 and 304 are kept without a body. (Over the uwsgi protocol the front end sees to that.)
-    pub strict: bool,
+    pub version: Version,
     pub head_request: bool,
 }
 
-/// How the peer learns where the body ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
-    /// The end of the connection.
-    Close,
-    /// `Content-Length`: bytes that are left of it.
-    Length(u64),
-    Chunked,
-    /// No body, whatever the app gives.
-    Empty,
+impl Default for Terms {
+    /// The uwsgi protocol's.
+    fn default() -> Self {
+        Self { http: false, keep: false, announce: false, version: Version::Http10, head_request: false }
+    }
 }
 
 pub(crate) struct Response<'c> {
@@ -88,7 +83,7 @@ impl<'c> Response<'c> {
             ended: false,
             says_connection: false,
             sent: false,
-            framing: Framing::Close,
+            framing: Framing::UntilClose,
             head_bytes: 0,
             body_bytes: 0,
             broken: false,
@@ -160,8 +155,8 @@ impl<'c> Response<'c> {
     /// How much of `given` body bytes the framing has room for.
     fn allow(&mut self, given: u64) -> u64 {
         match &mut self.framing {
-            Framing::Close | Framing::Chunked => given,
-            Framing::Empty => 0,
+            Framing::UntilClose | Framing::Chunked => given,
+            Framing::None => 0,
             Framing::Length(left) => {
                 let allowed = given.min(*left);
                 *left -= allowed;
@@ -182,33 +177,25 @@ impl<'c> Response<'c> {
         for (name, value) in self.add.iter().filter_map(|line| line.split_once(':')) {
             let _ = self.head.add(name.trim_end().as_bytes(), value.trim_start().as_bytes());
         }
-        self.framing = self.choose_framing();
+        let plan = self.plan();
+        self.framing = plan.body;
+        self.terms.keep = plan.keep_alive;
         if self.framing == Framing::Chunked {
             let _ = self.head.add(b"Transfer-Encoding", b"chunked");
         }
-        self.terms.keep &= self.framing != Framing::Close && !self.head.asks_to_close();
-        if self.terms.announce && !self.says_connection && self.head.status() != 101 && (!self.terms.keep || !self.terms.chunks) {
-            let _ = self.head.add(b"Connection", if self.terms.keep { b"keep-alive" } else { b"close" });
+        if let Some(connection) = plan.connection.filter(|_| self.terms.announce && !self.says_connection) {
+            let _ = self.head.add(b"Connection", connection.as_bytes());
         }
         self.head.finish();
     }
 
-    fn choose_framing(&self) -> Framing {
-        let method: &[u8] = if self.terms.head_request { b"HEAD" } else { b"GET" };
-        let status = self.head.status();
-        if status == 101 {
-            Framing::Close
-        } else if self.terms.strict && !may_have_body(method, status) {
-            Framing::Empty
-        } else if self.head.has_transfer_encoding() {
-            Framing::Close
-        } else if let Some(length) = self.head.content_length() {
-            Framing::Length(length)
-        } else if self.terms.keep && self.terms.chunks && !self.head.asks_to_close() {
-            Framing::Chunked
-        } else {
-            Framing::Close
+    fn plan(&self) -> Plan {
+        if self.terms.http {
+            let method: &[u8] = if self.terms.head_request { b"HEAD" } else { b"GET" };
+            return self.head.plan(&Asked { method, version: self.terms.version, keep_alive: self.terms.keep });
         }
+        let length = self.head.content_length().filter(|_| !self.head.has_transfer_encoding());
+        Plan { body: length.map_or(Framing::UntilClose, Framing::Length), keep_alive: false, connection: None }
     }
 
     /// Sends the head if it is due, and the first `allowed` bytes of `parts`.
@@ -307,7 +294,7 @@ impl<'c> Response<'c> {
 
     /// The head is all there is to send.
     pub fn no_body(&mut self) {
-        self.framing = Framing::Empty;
+        self.framing = Framing::None;
     }
 
     /// Sends what is still due: the head of an empty response, the last chunk.

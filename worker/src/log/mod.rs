@@ -15,6 +15,7 @@ pub(crate) use wanted::wanted;
 use imperator_protocol::vars::Vars;
 
 /// All that a request line can say.
+#[derive(Default)]
 pub(crate) struct Record<'r> {
     /// `None`: the request could not be read.
     pub vars: Option<Vars<'r>>,
