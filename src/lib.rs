@@ -7,6 +7,7 @@ pub mod emperor;
 pub mod fifo;
 pub mod hooks;
 pub mod identity;
+pub mod logs;
 pub mod master;
 pub mod privileges;
 pub mod sockets;
