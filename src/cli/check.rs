@@ -197,6 +197,48 @@ impl Colours {
 mod tests {
     use super::*;
 
+    fn checked(name: &str, text: &str) -> (String, bool) {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("write");
+        let (report, good) = report(&path.to_string_lossy(), &[], Colours(false));
+        (report.replace(&*path.to_string_lossy(), "FILE"), good)
+    }
+
+    #[test]
+    fn a_good_file_is_summed_up() {
+        let (report, good) = checked(
+            "shop.ini",
+            "[uwsgi]\nsocket = /run/%n.sock\nmodule = shop.wsgi\nhome = /srv/venv\nchdir = /srv\nprocesses = 4\nthreads = 2\nthunder-lock = true\n\
+             harakiri = 30\nbase = x\n",
+        );
+        assert!(good, "{report}");
+        for line in [
+            "FILE\n  9 lines: 7 done, 1 without effect here, 0 not done yet, 1 own variables\n",
+            "  FILE:8: `thunder-lock` has no effect here: ",
+            "  listens on  /run/shop.sock (uwsgi)\n",
+            "  app         module shop.wsgi, Python of /srv/venv, in /srv\n",
+            "  processes   master and 4 workers of 2 threads\n",
+            "  limits      a request lasts at most 30 s\n",
+            "  would start\n",
+        ] {
+            assert!(report.contains(line), "{line}\nin\n{report}");
+        }
+    }
+
+    #[test]
+    fn no_socket_is_no_error_and_mistakes_are_told() {
+        let (report, good) = checked("a.ini", "[uwsgi]\nmodule = a\nprocesess = 4\n");
+        assert!(good && report.contains("FILE:3: warning: `procesess`") && report.contains("must pass a socket"), "{report}");
+        let (report, good) = checked("a.ini", "[uwsgi]\nsocket = :1\nprocesses = many\n");
+        assert!(
+            !good && report.contains("FILE:3: error: `processes`: `many` is not a number") && report.contains("would not start"),
+            "{report}"
+        );
+        let (report, good) = checked("a.ini:nothing", "[uwsgi]\n");
+        assert!(!good, "{report}");
+    }
+
     #[test]
     fn the_ending_tells_the_reader() {
         assert_eq!(arguments("a.ini:x")[1], "--ini");

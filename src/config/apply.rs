@@ -90,12 +90,17 @@ impl Applied {
         }
     }
 
-    /// A variable, unless nothing refers to it and an option's name is near.
+    /// A variable, unless it is `strict`, or nothing refers to it and an option's name is near.
     fn unknown(&mut self, entry: &Entry, reading: &Reading, complained: &mut HashSet<String>) {
-        if reading.referenced.contains(&entry.key) || !complained.insert(entry.key.clone()) {
+        if reading.variables.contains(&entry.key) || !complained.insert(entry.key.clone()) {
             return;
         }
-        if let Some(meant) = near::nearest(&entry.key) {
+        let meant = near::nearest(&entry.key);
+        if reading.strict {
+            let hint = meant.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            let text = format!("`{}` is no option{hint} (`strict` is on: define variables by `set-placeholder`)", entry.key);
+            self.refuse(&entry.origin, text);
+        } else if let Some(meant) = meant.filter(|_| !reading.referenced.contains(&entry.key)) {
             self.warn(&entry.origin, format!("`{}` is no option and nothing refers to it; did you mean `{meant}`?", entry.key));
         }
     }
@@ -195,6 +200,19 @@ mod tests {
                 "a.ini:2: `proceses` is no option and nothing refers to it; did you mean `processes`?",
                 "a.ini:4: `guid` is no option and nothing refers to it; did you mean `gid`?",
             ]
+        );
+    }
+
+    #[test]
+    fn strict_refuses_what_is_no_option() {
+        let entry = |key: &str| Entry { key: key.into(), value: Some("1".into()), origin: Origin::CommandLine };
+        let entries = vec![entry("mine"), entry("procceses"), entry("zzz"), entry("processes")];
+        let it =
+            apply(&Reading { entries, strict: true, variables: vec!["mine".into()], referenced: vec!["zzz".into()], ..Reading::default() });
+        let errors: Vec<&str> = it.errors.iter().map(|error| error.text.as_str()).collect();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(
+            errors[0].starts_with("`procceses` is no option; did you mean `processes`?") && errors[1].starts_with("`zzz` is no option (")
         );
     }
 
