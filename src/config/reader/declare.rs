@@ -80,7 +80,7 @@ impl List<'_> {
             if self.declared.contains_key(&pair.key) {
                 self.derive(&pair.key, &value, origin, depth + 1, made)?;
             } else if matches!(pair.key.as_str(), "set" | "set-placeholder" | "set-ph") {
-                self.add(pair, &derived)?;
+                self.set(&pair.key, &value, origin)?;
             } else if super::list::is_consumed(&pair.key) {
                 return Err(ReadError { origin: origin.clone(), what: What::BlockWithin(pair.key) });
             } else if self.context.options.argument(&pair.key).is_some() {

@@ -154,15 +154,7 @@ impl<'a> List<'a> {
         let standing_alone = pair.value.is_none();
         self.push(pair, origin)?;
         match key.as_str() {
-            "set" => self.set(&key, &value, origin),
-            "set-placeholder" | "set-ph" => {
-                let (name, _) = assignment(&key, &value).map_err(fail)?;
-                if self.names().argument(name).is_some() {
-                    return Err(fail(What::PlaceholderIsOption(name.to_owned())));
-                }
-                self.variables.insert(name.to_owned());
-                self.set(&key, &value, origin)
-            }
+            "set" | "set-placeholder" | "set-ph" => self.set(&key, &value, origin),
             "declare-option" | "declare-option2" => {
                 let (name, declared) = Declared::parse(&key, &value, self.entries.len()).map_err(fail)?;
                 self.declared.insert(name, declared);
@@ -198,9 +190,16 @@ impl<'a> List<'a> {
         }
     }
 
-    /// `set = name=value`: as if `name = value` stood here.
-    fn set(&mut self, key: &str, value: &str, origin: &Origin) -> Result<(), ReadError> {
-        let (name, value) = assignment(key, value).map_err(|what| ReadError { origin: origin.clone(), what })?;
+    /// `set = name=value`: as if `name = value` stood here. `set-placeholder` is for variables only.
+    pub(super) fn set(&mut self, key: &str, value: &str, origin: &Origin) -> Result<(), ReadError> {
+        let fail = |what| ReadError { origin: origin.clone(), what };
+        let (name, value) = assignment(key, value).map_err(fail)?;
+        if key != "set" {
+            if self.names().argument(name).is_some() {
+                return Err(fail(What::PlaceholderIsOption(name.to_owned())));
+            }
+            self.variables.insert(name.to_owned());
+        }
         let derived = Origin::Derived { from: Box::new(origin.clone()) };
         self.add(Pair::new(name, value, 0), &derived)
     }

@@ -18,7 +18,11 @@ mod xml;
 mod yaml;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
