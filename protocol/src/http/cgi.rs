@@ -1,7 +1,7 @@
 //! A request head as CGI variables, in the order of uWSGI's http-socket.
 
 use super::error::HeadError;
-use super::head::Head;
+use super::head::{Head, MAX_HEADERS};
 use super::target::push_decoded;
 use crate::vars::push;
 
@@ -59,17 +59,16 @@ fn push_headers(out: &mut Vec<u8>, head: &Head<'_>) -> Result<(), HeadError> {
     if let (Some(authority), None) = (head.parts.authority, head.header(b"host")) {
         push(out, b"HTTP_HOST", authority);
     }
+    let marks = Marks::of(head);
     for (index, (name, value)) in head.headers().enumerate() {
-        let same = |(other, _): &(&[u8], &[u8])| other.len() == name.len() && other.eq_ignore_ascii_case(name);
-        if is_dropped(name) || head.headers().take(index).any(|header| same(&header)) {
+        if is_dropped(name) || marks.before(index) && head.headers().take(index).any(|(other, _)| other.eq_ignore_ascii_case(name)) {
             continue;
         }
         push_name(out, name);
         push_value(out, |out| {
             out.extend_from_slice(value);
-            for (_, value) in head.headers().skip(index + 1).filter(same) {
-                out.extend_from_slice(separator(name));
-                out.extend_from_slice(value);
+            if marks.after(index) {
+                push_repeats(out, name, head.headers().skip(index + 1));
             }
             Ok(())
         })?;
@@ -77,12 +76,47 @@ fn push_headers(out: &mut Vec<u8>, head: &Head<'_>) -> Result<(), HeadError> {
     Ok(())
 }
 
-fn is_dropped(name: &[u8]) -> bool {
-    name.contains(&b'_') || name.eq_ignore_ascii_case(b"proxy")
+fn push_repeats<'b>(out: &mut Vec<u8>, name: &[u8], later: impl Iterator<Item = (&'b [u8], &'b [u8])>) {
+    for (_, value) in later.filter(|(other, _)| other.eq_ignore_ascii_case(name)) {
+        out.extend_from_slice(if name.eq_ignore_ascii_case(b"cookie") { b"; " } else { b", " });
+        out.extend_from_slice(value);
+    }
 }
 
-fn separator(name: &[u8]) -> &'static [u8] {
-    if name.eq_ignore_ascii_case(b"cookie") { b"; " } else { b", " }
+/// A small hash of each name, so that a header that is not repeated (nearly all of them) is not compared with every other.
+struct Marks {
+    marks: [u16; MAX_HEADERS],
+    count: usize,
+}
+
+impl Marks {
+    fn of(head: &Head<'_>) -> Self {
+        let mut marks = [0; MAX_HEADERS];
+        let mut count = 0;
+        for (mark, (name, _)) in marks.iter_mut().zip(head.headers()) {
+            *mark = Self::mark(name);
+            count += 1;
+        }
+        Self { marks, count }
+    }
+
+    /// Of the length and the last two letters, in whatever case: there names differ most (`Sec-Fetch-Mode`, `Sec-Fetch-Site`).
+    fn mark(name: &[u8]) -> u16 {
+        let letter = |back: usize| name.len().checked_sub(back).map_or(0, |at| u16::from(name[at] | 0x20));
+        (name.len() as u16) << 11 ^ letter(1) << 6 ^ letter(2)
+    }
+
+    fn before(&self, index: usize) -> bool {
+        self.marks[..index].contains(&self.marks[index])
+    }
+
+    fn after(&self, index: usize) -> bool {
+        self.marks[index + 1..self.count].contains(&self.marks[index])
+    }
+}
+
+fn is_dropped(name: &[u8]) -> bool {
+    name.contains(&b'_') || name.eq_ignore_ascii_case(b"proxy")
 }
 
 fn push_name(out: &mut Vec<u8>, name: &[u8]) {
