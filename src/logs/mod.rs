@@ -13,6 +13,8 @@ mod pipe;
 mod route;
 mod sink;
 mod syslog;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Display;
 use std::io;
@@ -74,6 +76,8 @@ pub struct Logs {
     stdout: Rc<OwnedFd>,
     stderr: Rc<OwnedFd>,
     looked: Instant,
+    /// Whether descriptors 1 and 2 of this process are ours.
+    redirected: bool,
 }
 
 /// The way of one kind of lines.
@@ -129,10 +133,12 @@ impl Logs {
         }
         self.looked = now;
         match &mut self.direct {
-            Some(file) if file.is_full() => match file.rotate(epoch()).and_then(|()| redirect_both(file.as_fd())) {
-                Ok(()) => Outcome { changed: true, errors: vec![] },
-                Err(e) => Outcome { changed: false, errors: vec![file.give_up(e)] },
-            },
+            Some(file) if file.is_full() => {
+                match file.rotate(epoch()).and_then(|()| if self.redirected { redirect_both(file.as_fd()) } else { Ok(()) }) {
+                    Ok(()) => Outcome { changed: true, errors: vec![] },
+                    Err(e) => Outcome { changed: false, errors: vec![file.give_up(e)] },
+                }
+            }
             _ => Outcome::default(),
         }
     }
@@ -167,7 +173,7 @@ impl Logs {
             outcome.errors.extend(change(file).err().map(|e| file.error(e)));
         }
         if let Some(file) = &mut self.direct {
-            match change(file).and_then(|()| redirect_both(file.as_fd())) {
+            match change(file).and_then(|()| if self.redirected { redirect_both(file.as_fd()) } else { Ok(()) }) {
                 Ok(()) => outcome.changed = true,
                 Err(e) => outcome.errors.push(file.error(e)),
             }
@@ -205,10 +211,10 @@ impl AsFd for Logs {
 impl Drop for Logs {
     /// The last words of this process (why a start failed) must be read by somebody: without us the pipe has no reader.
     fn drop(&mut self) {
-        if self.server_end.is_none() {
+        self.finish();
+        if self.server_end.is_none() || !self.redirected {
             return;
         }
-        self.finish();
         let rest = match self.sinks.first().map(|s| &s.target) {
             Some(Target::File(file)) => file.as_fd(),
             _ => self.stderr.as_fd(),

@@ -39,6 +39,13 @@ impl Logs {
     /// # Errors
     /// The first option that cannot be followed. Nothing has been redirected then.
     pub fn open(settings: &Settings, handed: Vec<(String, OwnedFd)>) -> Result<Self, LogError> {
+        let mut logs = Self::prepare(settings, handed)?;
+        logs.redirect().map_err(|e| LogError::new("log-master", "true", e))?;
+        Ok(logs)
+    }
+
+    /// All of it but the redirection.
+    pub(super) fn prepare(settings: &Settings, handed: Vec<(String, OwnedFd)>) -> Result<Self, LogError> {
         let log = &settings.log;
         let mut handed = Handed(handed);
         let stdout = Rc::new(handed.or_copy(name::STDOUT, 1)?);
@@ -70,10 +77,20 @@ impl Logs {
         for stream in &streams {
             watch(&epoll, stream).map_err(failed)?;
         }
-        let logs =
-            Self { epoll, streams, server, requests, sinks, direct, server_end, request_end, stdout, stderr, looked: Instant::now() };
-        logs.redirect().map_err(failed)?;
-        Ok(logs)
+        Ok(Self {
+            redirected: false,
+            epoll,
+            streams,
+            server,
+            requests,
+            sinks,
+            direct,
+            server_end,
+            request_end,
+            stdout,
+            stderr,
+            looked: Instant::now(),
+        })
     }
 
     /// The descriptors that [`Self::open`] of the next program wants, each with its name. A name may occur twice; the order matters.
@@ -90,10 +107,12 @@ impl Logs {
     }
 
     /// This process's own two descriptors.
-    fn redirect(&self) -> std::io::Result<()> {
+    fn redirect(&mut self) -> std::io::Result<()> {
         let own = self.server_end.as_ref().map(own_end).transpose()?;
         let target = own.as_ref().map_or_else(|| self.stderr(), AsFd::as_fd);
-        redirect_both(target)
+        redirect_both(target)?;
+        self.redirected = true;
+        Ok(())
     }
 }
 
