@@ -83,11 +83,22 @@ fn no_effect(out: &mut String, entries: &[&Entry]) {
 }
 
 fn messages(out: &mut String, errors: &[Diagnostic], warnings: &[Diagnostic], colours: Colours) {
+    let mut warnings: Vec<&Diagnostic> = warnings.iter().collect();
+    warnings.sort_by_key(|warning| line(&warning.origin));
     for warning in warnings {
         let _ = writeln!(out, "  {}: {} {}", warning.origin, colours.yellow("warning:"), warning.text);
     }
     for error in errors {
         let _ = writeln!(out, "  {}: {} {}", error.origin, colours.red("error:"), error.text);
+    }
+}
+
+/// For the order of messages: by file and line, what has none at the end.
+fn line(origin: &Origin) -> (bool, std::path::PathBuf, u32) {
+    match origin {
+        Origin::File { path, line } => (false, path.clone(), *line),
+        Origin::Derived { from } => line(from),
+        _ => (true, std::path::PathBuf::new(), 0),
     }
 }
 

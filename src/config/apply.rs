@@ -84,6 +84,9 @@ impl Applied {
     fn plugin(&mut self, name: &str, entry: &Entry, needed: bool) {
         match plugins::identify(name) {
             Plugin::BuiltIn | Plugin::Python(None) => {}
+            Plugin::Python(Some(version)) if needed => {
+                self.settings.python.bin.get_or_insert(version);
+            }
             Plugin::Python(version) => self.settings.python.wanted_version = version,
             Plugin::Unknown if needed => self.refuse(&entry.origin, format!("`{}`: there is no plugin `{name}`", entry.key)),
             Plugin::Unknown => self.warn(&entry.origin, format!("`{}`: there is no plugin `{name}`; it is left out", entry.key)),
@@ -235,6 +238,7 @@ mod tests {
         assert_eq!(it.settings.python.wanted_version.as_deref(), Some("3.6"));
         assert_eq!((it.warnings.len(), it.errors.len()), (1, 1));
         assert!(it.show_config && it.prints == ["hello"]);
+        assert_eq!(applied(&[("need-plugin", "python311")]).settings.python.bin.as_deref(), Some("3.11"));
     }
 
     #[test]

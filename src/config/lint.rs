@@ -1,6 +1,6 @@
 //! What a value says that its writer hardly meant. Warnings only: what uWSGI does with it is done all the same.
 
-use super::table::{Section, Spec, Status};
+use super::table::{Kind, Section, Spec, Status};
 use super::{Entry, Origin, values};
 
 /// What is odd about this value of this option; without the origin.
@@ -11,9 +11,6 @@ pub fn value(spec: &Spec, section: Section, entry: &Entry) -> Vec<String> {
     }
     let key = &entry.key;
     let mut said = Vec::new();
-    if let Some(name) = unset_variable(value) {
-        said.push(format!("`{key} = {value}`: the environment has no {name}, so that the text $({name}) stays; set it, or use if-env"));
-    }
     let bare = values::without_comment(value);
     if spec.kind.is_flag() {
         said.extend(flag(key, value, bare));
@@ -23,12 +20,6 @@ pub fn value(spec: &Spec, section: Section, entry: &Entry) -> Vec<String> {
         said.extend(text(spec, section, entry, value, bare));
     }
     said
-}
-
-fn unset_variable(value: &str) -> Option<&str> {
-    let (_, rest) = value.split_once("$(")?;
-    let (name, _) = rest.split_once(')')?;
-    (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')).then_some(name)
 }
 
 fn flag(key: &str, value: &str, bare: &str) -> Option<String> {
@@ -61,8 +52,10 @@ fn number(key: &str, value: &str, bare: &str) -> Option<String> {
 fn text(spec: &Spec, section: Section, entry: &Entry, value: &str, bare: &str) -> Vec<String> {
     let key = &entry.key;
     let mut said = Vec::new();
-    if section == Section::Sockets && is_address(spec.name) {
+    if section == Section::Sockets && is_address(spec) {
         said.extend(address(key, bare));
+    } else if bare != value && (spec.kind == Kind::Octal || spec.name == "chmod-socket") {
+        said.push(format!("`{key} = {value}`: the comment is left out (uWSGI refuses such a mode); put comments on lines of their own"));
     } else if bare != value && in_file(&entry.origin) && !holds_commands(spec, section) {
         let comment = value[bare.len()..].trim_start();
         said.push(format!("`{key} = {value}`: `{comment}` is part of the value, as in uWSGI; put comments on lines of their own"));
@@ -70,7 +63,7 @@ fn text(spec: &Spec, section: Section, entry: &Entry, value: &str, bare: &str) -
     if value.len() > 1 && ["\"", "'"].iter().any(|quote| value.starts_with(quote) && value.ends_with(quote)) {
         said.push(format!("`{key} = {value}`: the quotes are part of the value; leave them out"));
     }
-    if value.is_empty() && !matches!(spec.kind, super::table::Kind::OptionalText) {
+    if value.is_empty() && !matches!(spec.kind, Kind::OptionalText) {
         said.push(format!("`{key}` has no value and is left out"));
     }
     if matches!(spec.name, "daemonize" | "logto") && values::is_true(value) {
@@ -79,8 +72,8 @@ fn text(spec: &Spec, section: Section, entry: &Entry, value: &str, bare: &str) -
     said
 }
 
-fn is_address(name: &str) -> bool {
-    name == "socket" || name.ends_with("-socket")
+fn is_address(spec: &Spec) -> bool {
+    spec.list && (spec.name == "socket" || spec.name.ends_with("-socket"))
 }
 
 fn address(key: &str, address: &str) -> Option<String> {
@@ -135,7 +128,9 @@ mod tests {
             ("module", "app ; x", "`; x` is part of the value"),
             ("socket", "8000", ":8000"),
             ("socket", "unix:x.sock", "`socket = x.sock`"),
-            ("chdir", "$(HOME_OF_IT)", "no HOME_OF_IT"),
+            ("chmod-socket", "664 ; nginx", "comment is left out"),
+            ("chmod-socket", "664 ; nginx", "uWSGI refuses"),
+            ("umask", "022 ; x", "comment is left out"),
             ("callable", "\"app\"", "quotes"),
             ("daemonize", "true", "file of the name"),
             ("pidfile", "", "has no value"),
@@ -159,6 +154,7 @@ mod tests {
             ("log-format", "%(uri) # %(status)"),
             ("log-date", ""),
             ("chdir", "/srv/a#b"),
+            ("chmod-socket", "660"),
         ] {
             assert_eq!(said(key, value), "", "{key} = {value}");
         }

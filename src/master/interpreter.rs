@@ -39,8 +39,9 @@ pub fn interpreter(python: &Python, path: &str) -> Result<PathBuf, InterpreterEr
         let name = if wanted.starts_with(|c: char| c.is_ascii_digit()) { format!("python{wanted}") } else { wanted.clone() };
         return on_path(&name, path).ok_or_else(|| InterpreterError::Bin(wanted.clone()));
     }
-    let name = python.wanted_version.as_deref().map_or("python3".into(), |v| format!("python{v}"));
-    on_path(&name, path).ok_or(InterpreterError::None(name))
+    // `plugins = python36` was written for another machine as often as not; `need-plugin` asks by `bin`.
+    let wanted = python.wanted_version.as_deref().and_then(|version| on_path(&format!("python{version}"), path));
+    wanted.or_else(|| on_path("python3", path)).ok_or(InterpreterError::None("python3".into()))
 }
 
 fn on_path(name: &str, path: &str) -> Option<PathBuf> {
@@ -93,6 +94,9 @@ mod tests {
             Ok(venv.join("bin/python"))
         );
         assert_eq!(find(Python { bin: Some("3.7".into()), ..Python::default() }), Err(InterpreterError::Bin("3.7".into())));
+        for (wanted, found) in [("3.12", "python3.12"), ("3", "python3"), ("3.6", "python3")] {
+            assert_eq!(find(Python { wanted_version: Some(wanted.into()), ..Python::default() }), Ok(b.join(found)), "{wanted}");
+        }
         let home = a.display().to_string();
         assert_eq!(find(Python { home: Some(home.clone()), ..Python::default() }), Err(InterpreterError::Home(home)));
     }
