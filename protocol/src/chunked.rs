@@ -96,6 +96,7 @@ enum State {
     TrailerLineFeed,
     EndLineFeed,
     Done,
+    Broken(ChunkError),
 }
 
 impl Default for Decoder {
@@ -119,10 +120,13 @@ impl Decoder {
         if self.state == State::Data { self.left } else { 0 }
     }
 
-    /// Reads up to the next event. Returns how many bytes of `input` it took; call again with the rest. An error stays: do not go on after one.
+    /// Reads up to the next event. Returns how many bytes of `input` it took; call again with the rest. An error comes again with
+    /// every further call.
     pub fn step<'i>(&mut self, input: &'i [u8]) -> Result<(usize, Event<'i>), ChunkError> {
-        if self.state == State::Done {
-            return Ok((0, Event::End));
+        match self.state {
+            State::Done => return Ok((0, Event::End)),
+            State::Broken(error) => return Err(error),
+            _ => {}
         }
         for (at, &byte) in input.iter().enumerate() {
             if self.state == State::Data {
@@ -133,10 +137,11 @@ impl Decoder {
                 }
                 return Ok((at + length, Event::Data(&input[at..at + length])));
             }
-            self.framing_byte(byte)?;
+            self.state = self.framing_byte(byte).unwrap_or_else(State::Broken);
             match self.state {
                 State::Data => return Ok((at + 1, Event::Chunk(self.left))),
                 State::Done => return Ok((at + 1, Event::End)),
+                State::Broken(error) => return Err(error),
                 _ => {}
             }
         }
@@ -164,9 +169,9 @@ impl Decoder {
         Ok(progress)
     }
 
-    /// A byte that is not data.
-    fn framing_byte(&mut self, byte: u8) -> Result<(), ChunkError> {
-        self.state = match (self.state, byte) {
+    /// A byte that is not data: what state it leads to.
+    fn framing_byte(&mut self, byte: u8) -> Result<State, ChunkError> {
+        let next = match (self.state, byte) {
             (State::Size, _) => self.size_byte(byte)?,
             (State::BeforeExtension | State::Extension, _) => self.extension_byte(byte)?,
             (State::SizeLineFeed, b'\n') => self.after_size(),
@@ -179,7 +184,7 @@ impl Decoder {
             (State::Trailer | State::TrailerName | State::TrailerValue, _) => self.trailer_byte(byte)?,
             _ => return Err(ChunkError::LineEnd),
         };
-        Ok(())
+        Ok(next)
     }
 
     fn size_byte(&mut self, byte: u8) -> Result<State, ChunkError> {

@@ -11,7 +11,7 @@ pub use crate::reason::reason;
 pub enum ResponseError {
     #[error("a {0} holds a carriage return, a line feed or a NUL")]
     ControlCharacter(&'static str),
-    #[error("a status is no number from 100 to 999, alone or followed by a blank and a phrase")]
+    #[error("a status is missing, or is no number from 100 to 999, alone or followed by a blank and a phrase")]
     Status,
     #[error("the head is complete already")]
     Finished,
@@ -67,6 +67,9 @@ impl ResponseHead {
     pub fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
         if self.finished {
             return Err(ResponseError::Finished);
+        }
+        if !self.is_started() {
+            return Err(ResponseError::Status);
         }
         refuse_line_ends(name, "header name")?;
         if name.is_empty() || name.iter().any(|&byte| byte <= b' ' || byte == b':' || byte == 0x7f) {

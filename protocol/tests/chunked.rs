@@ -88,6 +88,15 @@ fn refused_bodies() {
 }
 
 #[test]
+fn after_an_error_nothing_is_taken_for_a_body() {
+    let mut decoder = Decoder::new();
+    assert_eq!(decoder.step(b"x"), Err(ChunkError::Size));
+    assert_eq!(decoder.step(b"1\r\na\r\n0\r\n\r\n"), Err(ChunkError::Size));
+    assert_eq!(decoder.decode(b"", &mut [0; 9]), Err(ChunkError::Size));
+    assert!(!decoder.is_done());
+}
+
+#[test]
 fn the_largest_size_does_not_overflow() {
     let mut decoder = Decoder::new();
     assert_eq!(decoder.step(b"ffffffffffffffff\r\n"), Ok((18, Event::Chunk(u64::MAX))));

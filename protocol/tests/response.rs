@@ -41,6 +41,13 @@ fn a_refused_status_leaves_the_head_as_it_was() {
 }
 
 #[test]
+fn a_head_starts_with_its_status() {
+    let mut head = ResponseHead::new();
+    assert_eq!(head.add(b"A", b"b"), Err(ResponseError::Status));
+    assert!(head.lines().is_empty());
+}
+
+#[test]
 fn headers_go_out_as_they_are() {
     let mut head = ResponseHead::new();
     head.start(b"HTTP/1.1", b"200 OK").expect("sound");

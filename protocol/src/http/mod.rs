@@ -2,6 +2,14 @@
 //!
 //! [`parse_head`] reads a head in place; [`to_vars`] turns it into the CGI variables of a uwsgi packet, so that everything
 //! behind it knows one kind of request only.
+//!
+//! Where the RFC leaves a choice:
+//! - one empty line before a request is borne with, more are not;
+//! - bytes above 0x7f may stand in targets and values, as browsers and uWSGI's users send them, but not in names and hosts;
+//! - a `#` in a target is refused, as some read it as the end of the path and others as a part of it;
+//! - versions other than 1.0 and 1.1 are refused with 505, CONNECT and unknown transfer codings with 501;
+//! - a broken escape in the path and `%00` are refused; the path is decoded once and not normalised, the query not at all;
+//! - a name with `_` is dropped, and refused if the same name with `-` is there too.
 
 mod cgi;
 mod error;
