@@ -11,6 +11,7 @@ use imperator_worker::settings::Settings;
 use serde::{Deserialize, Serialize};
 
 use super::decide::Instance;
+use crate::identity::Vacuum;
 use crate::sockets::Label;
 
 /// The state of a master between two lives. Fields that a newer version adds need defaults: an upgrade reads what the old one wrote.
@@ -25,6 +26,8 @@ pub struct State {
     /// The emperor's pipe, if this is a vassal.
     #[serde(default)]
     pub emperor: Option<i32>,
+    #[serde(default)]
+    pub vacuum: Vacuum,
     /// The stats server's listener and its address.
     #[serde(default)]
     pub stats: Option<(i32, String)>,

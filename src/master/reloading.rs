@@ -55,6 +55,7 @@ impl Master {
             reloads: self.reloads + 1,
             started_at: self.started_at,
             binary: self.start.binary.clone(),
+            vacuum: self.vacuum.clone(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             stats: self.services.stats.as_ref().map(|(s, address)| (s.listener().as_raw_fd(), address.clone())),
         }
@@ -83,7 +84,10 @@ pub(super) fn take_over(held: Held, sockets: &mut BTreeMap<i32, Rc<OwnedFd>>) ->
     let scoreboard = Scoreboard::open(handover::take(held.scoreboard)?, process.workers, process.threads.max(1))?;
     let packet = |fd: i32| handover::take(fd).map(SeqPacket::from_fd);
     let workers = held.workers.into_iter().map(|(id, fd)| Ok((id, packet(fd)?))).collect::<Result<_>>()?;
+    let (plan, place) = crate::privileges::plan(&held.settings)?;
     Ok(Runtime {
+        plan,
+        place,
         cheaper: policy::cheaper(&held.settings),
         settings: Rc::new(held.settings),
         listeners,

@@ -26,6 +26,7 @@ use super::spawn::Recipe;
 use super::timers::Timers;
 use super::{Start, policy, vassal};
 use crate::hooks::Reaction;
+use crate::identity::Vacuum;
 use crate::sockets::{Bound, Inherited};
 
 pub struct Master {
@@ -45,6 +46,12 @@ pub struct Master {
     pub(super) finished: Option<i32>,
     pub(super) reloads: u64,
     pub(super) started_at: u64,
+    /// A generation of this life has served.
+    pub(super) up: bool,
+    /// Of the newest generation.
+    pub(super) last_settings: Option<Rc<Settings>>,
+    /// Files to remove at the end.
+    pub(super) vacuum: Vacuum,
     /// A listener of the life before.
     kept_stats: KeptStats,
 }
@@ -67,6 +74,9 @@ impl Master {
             finished: None,
             reloads: 0,
             started_at,
+            up: false,
+            last_settings: None,
+            vacuum: Vacuum::default(),
             kept_stats: None,
         })
     }
@@ -85,6 +95,7 @@ impl Master {
         let mut master = Self::new(start, signals, state.started_at)?;
         master.instance = state.instance;
         master.reloads = state.reloads;
+        master.vacuum = state.vacuum;
         master.emperor = state.emperor.map(handover::take).transpose()?.map(File::from);
         master.watch_emperor()?;
         master.kept_stats = state.stats.map(|(fd, address)| Ok::<_, anyhow::Error>((handover::take(fd)?, address))).transpose()?;
@@ -111,8 +122,10 @@ impl Master {
         let policy = policy::policy(&settings);
         anyhow::ensure!(policy.workers <= MOST_WORKERS, "workers = {}: {MOST_WORKERS} are the most", policy.workers);
         let number = self.instance.last_generation + 1;
-        let runtime = Runtime::new(settings.clone(), listeners).context("shared memory for the scoreboard")?;
+        let runtime = Runtime::new(settings.clone(), listeners)?;
         self.services = Services::open(&settings, self.kept_stats.take(), &self.poll)?;
+        self.remember_files(&runtime);
+        self.last_settings = Some(settings);
         self.runtimes.insert(number, runtime);
         self.to_emperor(vassal::SPAWNED);
         self.tell(Event::Begin { policy, brutal });
@@ -131,6 +144,9 @@ impl Master {
             Err(error) => say(&format!("statistics, FIFO and touched files are not served: {error:#}")),
         }
         self.timers.set(&settings, monotonic_ms());
+        self.last_settings = Some(settings);
+        self.up = true;
+        let _ = self.services.answer(&self.poll);
     }
 
     /// Sockets of all generations.
@@ -159,6 +175,7 @@ impl Master {
             self.services_due();
             self.tell(Event::Tick);
             if let Some(code) = self.finished {
+                self.last_things();
                 return Ok(code);
             }
             let now = monotonic_ms();
@@ -221,6 +238,8 @@ impl Master {
             request_log: None,
             log: None,
             started_at: self.started_at,
+            plan: &runtime.plan,
+            place: runtime.place,
         };
         let spawned = recipe.zygote().and_then(|(pid, control)| {
             self.poll.add(&control, Source::Zygote(generation))?;
@@ -278,6 +297,7 @@ impl Master {
         say(&format!("generation {generation} serves: {apps} app{}, {language}", if apps == 1 { "" } else { "s" }));
         self.timers.set(&settings, monotonic_ms());
         self.to_emperor(vassal::ACCEPTING);
+        self.first_time_up(&settings);
         if self.population().is_some_and(|(_, workers)| workers == 0) {
             self.watch_listeners(true);
         }

@@ -4,18 +4,23 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use anyhow::{Context, Result};
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::control::App;
+use imperator_worker::privileges::Plan;
 use imperator_worker::scoreboard::{CoreCell, Scoreboard, Status, WorkerCell};
 use imperator_worker::settings::Settings;
 
 use super::decide::Cheaper;
 use super::policy;
+use crate::privileges::{Place, plan};
 use crate::sockets::Bound;
 
 pub struct Runtime {
     pub settings: Rc<Settings>,
     pub listeners: Vec<Bound>,
+    pub plan: Plan,
+    pub place: Place,
     pub scoreboard: Scoreboard,
     pub zygote: Option<SeqPacket>,
     /// Our ends of the workers' control pairs.
@@ -29,14 +34,17 @@ pub struct Runtime {
 
 impl Runtime {
     /// # Errors
-    /// There is no memory for the scoreboard.
-    pub fn new(settings: Rc<Settings>, listeners: Vec<Bound>) -> std::io::Result<Self> {
+    /// There is no memory for the scoreboard, or no such user.
+    pub fn new(settings: Rc<Settings>, listeners: Vec<Bound>) -> Result<Self> {
         let process = &settings.process;
-        let scoreboard = Scoreboard::create(process.workers, process.threads.max(1))?;
+        let scoreboard = Scoreboard::create(process.workers, process.threads.max(1)).context("shared memory for the scoreboard")?;
         let cheaper = policy::cheaper(&settings);
+        let (plan, place) = plan(&settings)?;
         let runtime = Self {
             settings,
             listeners,
+            plan,
+            place,
             scoreboard,
             zygote: None,
             workers: BTreeMap::new(),

@@ -48,10 +48,15 @@ impl Services {
         Ok(services)
     }
 
+    /// Statistics are answered from now on: the socket is there from the start, so that tools wait on it until the instance is up, as with uWSGI.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn answer(&self, poll: &Poll) -> std::io::Result<()> {
+        self.stats.as_ref().map_or(Ok(()), |(stats, _)| poll.add(stats, Source::Service(STATS)))
+    }
+
     fn register(&self, poll: &Poll) -> std::io::Result<()> {
-        if let Some((stats, _)) = &self.stats {
-            poll.add(stats, Source::Service(STATS))?;
-        }
         if let Some(watcher) = &self.watcher {
             poll.add(watcher, Source::Service(WATCHER))?;
         }

@@ -9,15 +9,19 @@ use anyhow::{Context, Result};
 use imperator_sys::process::{self, Fork};
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::control::{BOOT_ENV, Boot, FromZygote, PYTHON_BOOTSTRAP, Role};
+use imperator_worker::hooks::Hooks;
+use imperator_worker::privileges::Plan;
 use imperator_worker::scoreboard::Scoreboard;
 use imperator_worker::settings::{Python, Settings};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
 use super::interpreter::{extension, interpreter};
 use super::{STATE_ENV, Start};
+use crate::privileges::Place;
 use crate::sockets::Bound;
 
 /// What a new Python process is made of.
@@ -32,6 +36,9 @@ pub struct Recipe<'a> {
     /// Descriptors 1 and 2 of the new process, if they are not ours.
     pub log: Option<BorrowedFd<'a>>,
     pub started_at: u64,
+    /// What is given up, and when.
+    pub plan: &'a Plan,
+    pub place: Place,
 }
 
 impl Recipe<'_> {
@@ -67,8 +74,11 @@ impl Recipe<'_> {
             process::redirect(log, 1)?;
             process::redirect(log, 2)?;
         }
-        crate::privileges::enter(self.settings)?;
-        die_with(master)?; // a change of user forgets it
+        limits(self.settings)?;
+        if self.place == Place::BeforeExec {
+            self.plan.enter(&Hooks::parse(&self.settings.hooks)?)?;
+            die_with(master)?; // a change of user forgets it
+        }
         self.exec(Some(control), master.as_raw())
     }
 
@@ -102,6 +112,7 @@ impl Recipe<'_> {
             request_log: self.request_log.map(|fd| fd.as_raw_fd()),
             master_pid,
             started_at: self.started_at,
+            drop: (self.place == Place::AfterLoad).then(|| self.plan.clone()),
         };
         let shared = self.listeners.iter().map(|l| l.fd.as_fd()).chain([self.scoreboard.as_fd()]);
         for fd in shared.chain(control.map(AsFd::as_fd)).chain(self.request_log) {
@@ -125,6 +136,20 @@ fn die_with(parent: Pid) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     anyhow::ensure!(getppid() == parent, "the master is gone");
     Ok(())
+}
+
+/// Limits of the app's processes; the master has none of them.
+pub fn limits(settings: &Settings) -> Result<()> {
+    let l = &settings.limits;
+    let set = |resource, value: u64, name: &str| -> Result<()> {
+        if value > 0 {
+            setrlimit(resource, value, value).with_context(|| format!("{name} = {value}"))?;
+        }
+        Ok(())
+    };
+    set(Resource::RLIMIT_AS, l.limit_as_mib << 20, "limit-as")?;
+    set(Resource::RLIMIT_NPROC, l.limit_nproc, "limit-nproc")?;
+    set(Resource::RLIMIT_NOFILE, l.max_fd, "max-fd")
 }
 
 /// Signals that a terminal or an init system sends to the whole group are the master's business while the app loads. Workers install their own handlers.

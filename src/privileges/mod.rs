@@ -1,16 +1,10 @@
-//! Users, groups, and what a process may still do after it has given them up.
+//! Users, groups, and what a process may still do after it has given them up. The names of the configuration become numbers here, once,
+//! in the master; [`imperator_worker::privileges`] carries the plan out in the process that gives something up.
 
+mod groups;
 mod identity;
+mod plan;
 
+pub use groups::join_cgroups;
 pub use identity::{IdentityError, owner, user};
-
-use imperator_worker::settings::Settings;
-
-/// Gives up, for this process and for ever, what the app must not have.
-///
-/// # Errors
-/// A user or group that is not there, or a step that the kernel refuses: the process must end then.
-pub fn enter(settings: &Settings) -> anyhow::Result<()> {
-    let _ = settings;
-    Ok(())
-}
+pub use plan::{Place, plan, wants_pid_namespace};

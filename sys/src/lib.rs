@@ -3,6 +3,7 @@
 //! This is the only crate of ours whose point is `unsafe`: everything above it (but the shared-memory
 //! cache and the language plugins) forbids it. What `nix` already offers safely is used directly.
 
+pub mod caps;
 pub mod environ;
 pub mod fork;
 pub mod localtime;

@@ -46,6 +46,9 @@ pub struct Boot {
     pub master_pid: i32,
     /// Wall clock when the instance was first started, seconds.
     pub started_at: u64,
+    /// What the zygote has still to give up once the app is loaded (`drop-after-apps` and the like), with the hooks of the phases in between.
+    #[serde(default)]
+    pub drop: Option<crate::privileges::Plan>,
 }
 
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]

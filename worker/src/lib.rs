@@ -18,6 +18,7 @@ mod link;
 pub mod log;
 mod lot;
 pub mod mounts;
+pub mod privileges;
 pub mod procname;
 pub mod request;
 mod response;

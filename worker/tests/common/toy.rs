@@ -147,6 +147,7 @@ pub fn main(directory: &Path) -> ! {
         request_log: None,
         master_pid: 0,
         started_at: 0,
+        drop: None,
     };
     let config = WorkerConfig { boot, worker: 1, listeners, scoreboard, link: None, request_log: None };
     std::process::exit(serve(config, &Toy { directory: directory.into() }))

@@ -1,0 +1,54 @@
+//! Keeping a few Linux capabilities over a change of user and an exec.
+
+use std::io::{Error, Result};
+
+/// _LINUX_CAPABILITY_VERSION_3: two words of 32 capabilities each.
+const VERSION: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Data {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// This process has these capabilities (by number) and no other from now on, and so has what it executes.
+pub fn keep_only(keep: &[u32]) -> Result<()> {
+    let mut data = [Data::default(); 2];
+    for cap in keep.iter().filter(|cap| **cap < 64) {
+        let word = &mut data[(cap / 32) as usize];
+        let bit = 1 << (cap % 32);
+        *word = Data { effective: word.effective | bit, permitted: word.permitted | bit, inheritable: word.inheritable | bit };
+    }
+    let header = Header { version: VERSION, pid: 0 };
+    // SAFETY: both pointers are to structs of the layout that version 3 has, and live through the call.
+    if unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) } < 0 {
+        return Err(Error::last_os_error());
+    }
+    for cap in keep {
+        // SAFETY: integer arguments only.
+        if unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, libc::c_ulong::from(*cap), 0, 0) } < 0 {
+            return Err(Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a thread of its own: capabilities are a thread's.
+    #[test]
+    fn nothing_can_always_be_kept_and_more_than_there_is_cannot() {
+        let done = std::thread::spawn(|| (keep_only(&[]).is_ok(), keep_only(&[0]).is_ok()));
+        assert_eq!(done.join().expect("thread"), (true, false));
+    }
+}

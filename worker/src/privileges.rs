@@ -1,0 +1,178 @@
+//! Giving up privileges: what a process does between its master's fork and the first line of an app's code, or after the load if the
+//! configuration says so. Names were resolved by the master, before any chroot hides the user database.
+
+use std::path::Path;
+
+use imperator_sys::{caps, spawn};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, chdir, chroot, getgroups, getresgid, getresuid, pivot_root, setgroups, setresgid, setresuid};
+use serde::{Deserialize, Serialize};
+
+use crate::hooks::{HookError, Hooks};
+
+/// Everything that a process gives up, in the order in which it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Plan {
+    /// `unshare`: comma lists of namespaces, checked.
+    pub unshare: Vec<String>,
+    /// `cap`: capabilities to keep, by number.
+    pub capabilities: Option<Vec<u32>>,
+    /// `jailed`: the post-jail phase runs even without namespaces.
+    pub jailed: bool,
+    pub chroot: Option<String>,
+    /// `NEW OLD`.
+    pub pivot_root: Option<(String, String)>,
+    pub unshare2: Vec<String>,
+    pub identity: Option<Identity>,
+}
+
+/// Who to be from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `None`: stays as it is.
+    pub uid: Option<u32>,
+    pub gid: u32,
+    /// All supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// A step that could not be taken. The process must end then.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeError {
+    #[error("unknown namespace {0:?} (known: fs, ipc, net, pid, uts, user, cgroup)")]
+    Namespace(String),
+    #[error("{step}: {source}")]
+    Step { step: String, source: std::io::Error },
+    #[error("after dropping privileges this process is still uid {uid}, gid {gid}, groups {groups:?}")]
+    NotDropped { uid: u32, gid: u32, groups: Vec<u32> },
+    #[error("this process could become root again")]
+    RootAgain,
+    #[error(transparent)]
+    Hook(#[from] HookError),
+}
+
+impl Plan {
+    /// Carries it out, with the hooks of the phases in between. There is no way back.
+    ///
+    /// # Errors
+    /// The step that failed, or that did not have its effect.
+    pub fn enter(&self, hooks: &Hooks) -> Result<(), PrivilegeError> {
+        self.enter_namespaces(&self.unshare)?;
+        if let Some(keep) = &self.capabilities {
+            step("cap", spawn::limit_bounding_set(keep))?;
+        }
+        if self.jailed || !self.unshare.is_empty() {
+            hooks.run("post-jail")?;
+        }
+        self.enter_jail()?;
+        hooks.run("in-jail")?;
+        self.enter_namespaces(&self.unshare2)?;
+        hooks.run("as-root")?;
+        if let Some(identity) = &self.identity {
+            identity.take(self.capabilities.as_deref())?;
+        }
+        hooks.run("as-user")?;
+        Ok(())
+    }
+
+    fn enter_namespaces(&self, lists: &[String]) -> Result<(), PrivilegeError> {
+        let flags = flags(lists)?;
+        if flags.is_empty() {
+            return Ok(());
+        }
+        step(&format!("unshare = {}", lists.join(",")), unshare(flags).map_err(Into::into))?;
+        if flags.contains(CloneFlags::CLONE_NEWNS) {
+            // What is mounted in here stays in here.
+            let private = mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>);
+            step("making mounts private", private.map_err(Into::into))?;
+        }
+        Ok(())
+    }
+
+    fn enter_jail(&self) -> Result<(), PrivilegeError> {
+        if let Some(directory) = &self.chroot {
+            step(&format!("chroot = {directory}"), chroot(Path::new(directory)).map_err(Into::into))?;
+            step("chdir into the jail", chdir("/").map_err(Into::into))?;
+        }
+        if let Some((new, old)) = &self.pivot_root {
+            step(&format!("pivot_root = {new} {old}"), pivot_root(Path::new(new), Path::new(old)).map_err(Into::into))?;
+            step("chdir into the new root", chdir("/").map_err(Into::into))?;
+        }
+        Ok(())
+    }
+}
+
+/// The flags of several lists, without `pid`, which is the master's business (it forks once more for it).
+///
+/// # Errors
+/// The first name that is none.
+pub fn flags(lists: &[String]) -> Result<CloneFlags, PrivilegeError> {
+    let each = lists.iter().map(|list| spawn::namespaces(list).map_err(PrivilegeError::Namespace));
+    Ok(each.collect::<Result<Vec<_>, _>>()?.into_iter().fold(CloneFlags::empty(), |a, b| a | b) - CloneFlags::CLONE_NEWPID)
+}
+
+impl Identity {
+    /// Becomes it, keeping `capabilities` over the change and over what is executed next.
+    ///
+    /// # Errors
+    /// A step that the kernel refused, or one that did not have its effect: all of it is read back.
+    pub fn take(&self, capabilities: Option<&[u32]>) -> Result<(), PrivilegeError> {
+        let (gid, groups) = (Gid::from_raw(self.gid), self.groups.iter().map(|g| Gid::from_raw(*g)).collect::<Vec<_>>());
+        step("setgroups", setgroups(&groups).map_err(Into::into))?;
+        step(&format!("setgid to {gid}"), setresgid(gid, gid, gid).map_err(Into::into))?;
+        if let Some(uid) = self.uid.map(Uid::from_raw) {
+            if capabilities.is_some() {
+                step("keeping capabilities", nix::sys::prctl::set_keepcaps(true).map_err(Into::into))?;
+            }
+            step(&format!("setuid to {uid}"), setresuid(uid, uid, uid).map_err(Into::into))?;
+            if let Some(keep) = capabilities {
+                step("cap", caps::keep_only(keep))?;
+            }
+        }
+        self.check(capabilities)
+    }
+
+    fn check(&self, capabilities: Option<&[u32]>) -> Result<(), PrivilegeError> {
+        let read = |e: nix::Error| PrivilegeError::Step { step: "reading the identity back".into(), source: e.into() };
+        let (uids, gids, groups) = (getresuid().map_err(read)?, getresgid().map_err(read)?, getgroups().map_err(read)?);
+        let uid = self.uid.map_or(uids.real, Uid::from_raw);
+        let same_uid = [uids.real, uids.effective, uids.saved].iter().all(|u| *u == uid);
+        let same_gid = [gids.real, gids.effective, gids.saved].iter().all(|g| g.as_raw() == self.gid);
+        let mut now: Vec<u32> = groups.iter().map(|g| g.as_raw()).collect();
+        now.sort_unstable();
+        let mut wanted = self.groups.clone();
+        wanted.sort_unstable();
+        wanted.dedup();
+        now.dedup();
+        if !same_uid || !same_gid || now != wanted {
+            return Err(PrivilegeError::NotDropped { uid: uids.effective.as_raw(), gid: gids.effective.as_raw(), groups: now });
+        }
+        if !uid.is_root() && capabilities.is_none() && setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
+            return Err(PrivilegeError::RootAgain);
+        }
+        Ok(())
+    }
+}
+
+fn step<T>(step: &str, done: std::io::Result<T>) -> Result<T, PrivilegeError> {
+    done.map_err(|source| PrivilegeError::Step { step: step.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pid_namespaces_are_left_to_the_master_and_unknown_ones_refused() {
+        let flags = |list: &str| super::flags(&[list.to_owned()]);
+        assert_eq!(flags("pid,uts").expect("known"), CloneFlags::CLONE_NEWUTS);
+        assert!(matches!(flags("uts,nonsense"), Err(PrivilegeError::Namespace(name)) if name == "nonsense"));
+    }
+
+    #[test]
+    fn an_identity_that_is_not_ours_is_noticed() {
+        let wrong = Identity { uid: Some(Uid::current().as_raw() + 1), gid: Gid::current().as_raw(), groups: vec![] };
+        assert!(matches!(wrong.check(None), Err(PrivilegeError::NotDropped { .. })));
+    }
+}
