@@ -53,6 +53,7 @@ impl Master {
                 Life::Running(running) => running.pid,
                 Life::Cheap | Life::Waiting { .. } | Life::Forking => 0,
             },
+            cheap: slot.life == Life::Cheap,
             paused: self.instance.paused,
             harakiri_count: slot.harakiris,
             last_spawn: runtime.born.get(&slot.id).copied().unwrap_or(0),

@@ -106,8 +106,10 @@ pub struct RequestInfo {
 pub struct WorkerState {
     /// From 1.
     pub id: u32,
-    /// 0: no process (cheap).
+    /// 0: no process (now).
     pub pid: i32,
+    /// No process is wanted. (One that is about to start is idle and does not accept.)
+    pub cheap: bool,
     /// The master told it to pause.
     pub paused: bool,
     pub harakiri_count: u64,
@@ -129,7 +131,7 @@ impl Snapshot {
 
     /// The row of each worker; `cores` is false with `stats-no-cores`.
     pub fn with_workers(mut self, board: &Scoreboard, workers: &[WorkerState], cores: bool) -> Self {
-        self.workers = workers.iter().filter_map(|w| Some(WorkerRow::of(w, board.worker(w.id)?, cores.then(|| board.cores())))).collect();
+        self.workers = workers.iter().filter_map(|w| Some(WorkerRow::of(w, board.worker(w.id)?, board.cores(), cores))).collect();
         self
     }
 }
@@ -143,7 +145,7 @@ impl SocketRow {
 }
 
 impl WorkerRow {
-    fn of(state: &WorkerState, slot: WorkerSlot<'_>, cores: Option<u32>) -> Self {
+    fn of(state: &WorkerState, slot: WorkerSlot<'_>, cores: u32, show_cores: bool) -> Self {
         let count = |cell| whole(slot.get(cell));
         Self {
             id: state.id,
@@ -155,7 +157,7 @@ impl WorkerRow {
             harakiri_count: state.harakiri_count,
             signals: count(WorkerCell::Signals),
             signal_queue: 0,
-            status: status(state, slot),
+            status: status(state, slot, cores),
             rss: count(WorkerCell::Rss),
             vsz: count(WorkerCell::Vsz),
             running_time: count(WorkerCell::RunningTime),
@@ -164,7 +166,7 @@ impl WorkerRow {
             tx: count(WorkerCell::Tx),
             avg_rt: count(WorkerCell::AvgRt),
             apps: state.apps.iter().map(|app| AppRow::of(app, slot)).collect(),
-            cores: cores.map(|n| (0..n).filter_map(|id| Some(CoreRow::of(id, slot.core(id)?, state.pid != 0))).collect()),
+            cores: show_cores.then(|| (0..cores).filter_map(|id| Some(CoreRow::of(id, slot.core(id)?, state.pid != 0))).collect()),
         }
     }
 }
@@ -204,12 +206,17 @@ impl CoreRow {
     }
 }
 
-fn status(state: &WorkerState, slot: WorkerSlot<'_>) -> &'static str {
-    if state.pid == 0 {
-        return "cheap";
-    }
+fn status(state: &WorkerState, slot: WorkerSlot<'_>, cores: u32) -> &'static str {
+    let running = (0..cores).filter_map(|id| slot.core(id)).any(|core| core.get(CoreCell::InRequest) != 0);
     match slot.get(WorkerCell::Status) {
-        s if s == Status::Busy as u64 => "busy",
+        _ if state.pid == 0 => {
+            if state.cheap {
+                "cheap"
+            } else {
+                "idle"
+            }
+        }
+        s if running || s == Status::Busy as u64 => "busy",
         s if s == Status::Pause as u64 || state.paused => "pause",
         _ => "idle",
     }
@@ -292,13 +299,13 @@ mod tests {
         core.set_vars(&block);
         core.cell(CoreCell::InRequest).store(1, Relaxed);
         core.cell(CoreCell::RequestStart).store(99, Relaxed);
-        slot.cell(WorkerCell::Status).store(Status::Busy as u64, Relaxed);
         let row = shown(&board, worker(8));
         assert_eq!(row["status"], "busy");
         assert_eq!(row["cores"][0]["vars"], serde_json::json!(["HTTP_X=q\"b\\s\u{1}\t\u{fffd}\n", ""]));
         assert_eq!(row["cores"][0]["req_info"]["request_start"], 99);
         let dead = shown(&board, worker(0));
-        assert_eq!((&dead["status"], &dead["cores"][0]["vars"]), (&"cheap".into(), &serde_json::json!([])));
+        assert_eq!((&dead["status"], &dead["cores"][0]["vars"]), (&"idle".into(), &serde_json::json!([])));
+        assert_eq!(shown(&board, WorkerState { cheap: true, ..worker(0) })["status"], "cheap");
     }
 
     #[test]
@@ -313,7 +320,7 @@ mod tests {
         core.cell(CoreCell::VarsLength).store(u64::MAX, Relaxed);
         core.cell(CoreCell::InRequest).store(u64::MAX, Relaxed);
         let row = shown(&board, worker(8));
-        assert_eq!((row["requests"].as_i64(), row["accepting"].as_i64(), &row["status"]), (Some(i64::MAX), Some(1), &"idle".into()));
+        assert_eq!((row["requests"].as_i64(), row["accepting"].as_i64(), &row["status"]), (Some(i64::MAX), Some(1), &"busy".into()));
         assert_eq!(row["cores"][0]["vars"], serde_json::json!([""]));
     }
 
