@@ -10,8 +10,10 @@ use super::{Diagnostic, Origin};
 pub struct Surroundings {
     /// net.core.somaxconn.
     pub somaxconn: i32,
-    /// Descriptor 0 is a socket, or systemd passes some.
-    pub socket_passed: bool,
+    /// systemd passes sockets.
+    pub sockets_passed: bool,
+    /// Descriptor 0 is a socket.
+    pub zero_is_socket: bool,
     /// An emperor has started this instance.
     pub vassal: bool,
 }
@@ -53,7 +55,8 @@ pub fn nothing_to_do(settings: &Settings, around: &Surroundings) -> Option<Diagn
         || !options.zerg_pool.is_empty()
         || settings.python.pyrun.is_some()
         || settings.python.test.is_some()
-        || around.socket_passed;
+        || around.sockets_passed
+        || (around.zero_is_socket && !options.skip_zero);
     (!something).then(|| {
         let text = "there is no socket: add `socket = /run/app.sock` for nginx, or `http-socket = 127.0.0.1:8080`; for an emperor add `emperor = DIRECTORY`";
         Diagnostic::new(&Origin::Whole, text)
@@ -97,7 +100,7 @@ fn origin(settings: &Settings, names: &[&str]) -> Origin {
 mod tests {
     use super::*;
 
-    const AROUND: Surroundings = Surroundings { somaxconn: 4096, socket_passed: false, vassal: false };
+    const AROUND: Surroundings = Surroundings { somaxconn: 4096, sockets_passed: false, zero_is_socket: false, vassal: false };
 
     fn settings(lines: &[(&str, &str)]) -> Settings {
         let entries = lines.iter().map(|(key, value)| crate::config::Entry {
@@ -129,7 +132,10 @@ mod tests {
     #[test]
     fn something_must_be_asked_for() {
         assert!(nothing_to_do(&settings(&[("master", "true")]), &AROUND).is_some());
-        assert!(nothing_to_do(&settings(&[]), &Surroundings { socket_passed: true, ..AROUND }).is_none());
+        assert!(nothing_to_do(&settings(&[]), &Surroundings { sockets_passed: true, ..AROUND }).is_none());
+        let by_inetd = Surroundings { zero_is_socket: true, ..AROUND };
+        assert!(nothing_to_do(&settings(&[]), &by_inetd).is_none());
+        assert!(nothing_to_do(&settings(&[("skip-zero", "1")]), &by_inetd).is_some());
         for line in [("socket", ":1"), ("emperor", "/etc/vassals"), ("pyrun", "a.py"), ("zerg", "/run/z")] {
             assert_eq!(nothing_to_do(&settings(&[line]), &AROUND), None, "{line:?}");
         }

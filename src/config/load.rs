@@ -140,7 +140,8 @@ impl Surroundings {
         let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
         Self {
             somaxconn: somaxconn.unwrap_or(i32::MAX),
-            socket_passed: systemd || zero,
+            sockets_passed: systemd,
+            zero_is_socket: zero,
             vassal: env.contains_key("UWSGI_EMPEROR_FD") || env.contains_key("UWSGI_EMPEROR_PROXY"),
         }
     }

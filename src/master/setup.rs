@@ -94,7 +94,7 @@ fn surroundings(settings: &Settings, start: &Start) -> Result<()> {
 
 fn inherited(settings: &Settings, start: &Start) -> Vec<Inherited> {
     let mut found = Inherited::from_systemd(&start.env, std::process::id());
-    if !settings.process.honour_stdin {
+    if !settings.process.honour_stdin && !settings.socket_options.skip_zero {
         found.extend(Inherited::from_standard_input());
     }
     found
