@@ -182,7 +182,11 @@ impl PythonLanguage {
     fn new_core(&self, py: Python<'_>, core: u32, thread: Option<Thread>) -> PyResult<Core> {
         let slot = Slot::leak();
         let worker = self.instance.worker();
-        self.embedded.interpreter.bind(py).call_method1("name_thread", (worker, core))?;
+        let interpreter = self.embedded.interpreter.bind(py);
+        interpreter.call_method1("name_thread", (worker, core))?;
+        if core == 0 {
+            interpreter.call_method0("stacks_on_signal")?; // the loop has put its own handlers into place just before
+        }
         Ok(Core {
             slot,
             environ: Environ::new(py, self.constants(py, core)?),

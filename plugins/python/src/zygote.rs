@@ -96,7 +96,8 @@ impl<'py> Zygote<'py> {
         let embedded = Arc::new(Embedded::new(py)?);
         let interpreter = embedded.interpreter.bind(py);
         interpreter.call_method0("streams")?;
-        if let Some(directory) = &settings.process.chdir {
+        // The master went there already. Once more for a root directory that was changed meanwhile; a relative one would lead astray now.
+        if let Some(directory) = settings.process.chdir.as_ref().filter(|d| d.starts_with('/')) {
             enter(directory, "chdir")?;
         }
         let json = serde_json::to_value(&settings.python).map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
