@@ -169,7 +169,7 @@ impl Condition {
         let holds = match self {
             Self::Env => return Ok(compared(value, |name| facts.env.get(name).cloned())),
             Self::Opt => return Ok(compared(value, facts.defined)),
-            Self::Reload => return Ok((facts.context.reloading, None)),
+            Self::Reload => return Ok((facts.context.reloading || facts.env.contains_key("UWSGI_RELOADS"), None)),
             Self::Exists => path.symlink_metadata().is_ok() && path.exists(),
             Self::File => path.is_file(),
             Self::Directory => path.is_dir(),

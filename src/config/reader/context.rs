@@ -17,7 +17,7 @@ pub struct Context {
     pub group: Identity,
     /// Since the Unix epoch.
     pub now: Duration,
-    /// Whether this is a reload (`if-reload`); uWSGI tells by UWSGI_RELOADS.
+    /// Whether this is a reload (`if-reload`). UWSGI_RELOADS in the environment says so too, as for uWSGI.
     pub reloading: bool,
     /// `%V`.
     pub version: String,
@@ -44,7 +44,7 @@ impl Context {
             user: user(),
             group: group(),
             now: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
-            reloading: std::env::var_os("UWSGI_RELOADS").is_some(),
+            reloading: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             options: Box::new(TableOptions),
         }

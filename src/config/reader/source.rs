@@ -40,7 +40,7 @@ fn refusal(location: &str) -> Option<&'static str> {
         "http" | "https" => "configurations are not fetched over the network; use exec://curl -fsS URL if you trust it",
         "data" | "sym" | "section" => "nothing is embedded in this executable",
         "call" => "only functions of this executable could be called; use exec://",
-        "emperor" => "this process was not given a configuration by an emperor",
+        "emperor" => "emperors pass files, not texts, to their vassals",
         _ => return None,
     })
 }

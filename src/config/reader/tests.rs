@@ -367,6 +367,13 @@ fn conditions_keep_or_drop_their_lines() {
 }
 
 #[test]
+fn a_reload_is_told_by_the_environment() {
+    let body = "if-reload\na = 1\nendif\nif-not-reload\nb = 1\nendif\n";
+    assert_eq!(shown(body)[2..], ["if-not-reload = ", "b = 1", "endif = "]);
+    assert_eq!(ini(body).with_env(&[("UWSGI_RELOADS", "3")]).shown(&["x.ini"])[..3], ["if-reload = ", "a = 1", "endif = "]);
+}
+
+#[test]
 fn an_included_file_does_not_see_the_item() {
     let place = Place::new(&[
         ("x.ini", "[uwsgi]\nfor = a b\ninclude = %(_).ini\nendfor\n"),
