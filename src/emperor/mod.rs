@@ -8,6 +8,7 @@ mod aside;
 mod child;
 pub mod core;
 mod demand;
+pub mod inside;
 mod launch;
 mod notify;
 mod poller;

@@ -28,6 +28,9 @@ pub struct State {
     pub emperor: Option<i32>,
     #[serde(default)]
     pub vacuum: Vacuum,
+    /// The emperor that is part of this instance.
+    #[serde(default)]
+    pub inside: Option<crate::emperor::inside::Running>,
     /// The stats server's listener and its address.
     #[serde(default)]
     pub stats: Option<(i32, String)>,

@@ -46,7 +46,7 @@ impl Master {
                 self.to_emperor(vassal::REINFORCEMENTS);
             }
             Order::WritePidfiles => self.write_pidfiles_again(),
-            Order::EmperorRescan => {}
+            Order::EmperorRescan => self.inside.rescan(),
         }
     }
 

@@ -20,6 +20,9 @@ impl Master {
     }
 
     fn buried(&mut self, pid: i32, how: How) {
+        if self.inside.ended(pid) {
+            return;
+        }
         if let Some(generation) = self.instance.zygote_of(pid) {
             self.on_zygote(generation); // its last words
             if let Some(zygote) = self.runtimes.get_mut(&generation).and_then(|r| r.zygote.take()) {

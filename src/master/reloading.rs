@@ -56,6 +56,7 @@ impl Master {
             started_at: self.started_at,
             binary: self.start.binary.clone(),
             vacuum: self.vacuum.clone(),
+            inside: self.inside.running().cloned(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             stats: self.services.stats.as_ref().map(|(s, address)| (s.listener().as_raw_fd(), address.clone())),
         }

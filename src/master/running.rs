@@ -25,6 +25,7 @@ use super::services::{KeptStats, Services};
 use super::spawn::Recipe;
 use super::timers::Timers;
 use super::{Start, policy, vassal};
+use crate::emperor::inside::Inside;
 use crate::hooks::Reaction;
 use crate::identity::Vacuum;
 use crate::sockets::{Bound, Inherited};
@@ -39,6 +40,8 @@ pub struct Master {
     pub(super) timers: Timers,
     /// The pipe of a vassal.
     pub(super) emperor: Option<File>,
+    /// The emperor that is part of this instance.
+    pub(super) inside: Inside,
     /// What hooks made of signals (`unix_signal`).
     pub(super) reactions: Vec<(i32, Reaction)>,
     /// What happened and has not been told yet.
@@ -69,6 +72,7 @@ impl Master {
             services: Services::default(),
             timers: Timers::default(),
             emperor: None,
+            inside: Inside::default(),
             reactions: vec![],
             events: VecDeque::new(),
             finished: None,
@@ -98,6 +102,7 @@ impl Master {
         master.vacuum = state.vacuum;
         master.emperor = state.emperor.map(handover::take).transpose()?.map(File::from);
         master.watch_emperor()?;
+        master.inside = Inside::resume(state.inside);
         master.kept_stats = state.stats.map(|(fd, address)| Ok::<_, anyhow::Error>((handover::take(fd)?, address))).transpose()?;
         let mut sockets = BTreeMap::new();
         for held in state.generations {
@@ -125,6 +130,7 @@ impl Master {
         let runtime = Runtime::new(settings.clone(), listeners)?;
         self.services = Services::open(&settings, self.kept_stats.take(), &self.poll)?;
         self.remember_files(&runtime);
+        self.inside.want(&settings, &self.start.binary, &self.start.argv)?;
         self.last_settings = Some(settings);
         self.runtimes.insert(number, runtime);
         self.to_emperor(vassal::SPAWNED);
@@ -176,6 +182,7 @@ impl Master {
             self.tell(Event::Tick);
             if let Some(code) = self.finished {
                 self.last_things();
+                self.end_inside();
                 return Ok(code);
             }
             let now = monotonic_ms();
@@ -184,6 +191,12 @@ impl Master {
                 self.on_ready(source);
             }
         }
+    }
+
+    /// Last of all: the emperor that is part of this instance ends with it.
+    fn end_inside(&mut self) {
+        let mercy = self.runtimes.last_key_value().map_or(30, |(_, r)| r.settings.reload.mercy);
+        self.inside.end(u64::from(mercy) * 1000 + 2000);
     }
 
     fn on_ready(&mut self, source: Source) {
