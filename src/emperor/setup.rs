@@ -25,6 +25,7 @@ use super::poller::{Poller, What};
 use super::shell::{End, Shell};
 use super::sources::{Monitor, Rules, monitor};
 use super::watch::Watch;
+use crate::privileges;
 use crate::stats::StatsServer;
 
 pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
@@ -83,6 +84,7 @@ fn prepare(settings: &Settings, place: Place, start_dir: PathBuf, above: Option<
     if hooks.any("emperor-start") {
         hooks.run("emperor-start")?;
     }
+    drop_root(settings, place)?;
     let signals = catch_signals()?;
     let watch =
         Watch::new().inspect_err(|e| tracing::warn!("[emperor] no inotify ({e}): files are looked at every emperor-freq seconds")).ok();
@@ -191,6 +193,35 @@ fn enter(sources: &[Box<dyn Monitor>], tyrant: bool) {
 
 fn is_writable_by_others(directory: &Path) -> bool {
     std::fs::metadata(directory).is_ok_and(|m| m.mode() & 0o002 != 0 || (m.mode() & 0o020 != 0 && m.gid() != 0) || m.uid() != 0)
+}
+
+/// `uid` and `gid` of an emperor: its vassals start as that user. Not with `early-emperor`, which comes before the drop in uWSGI, nor in tyrant
+/// mode, which cannot become other users without root.
+fn drop_root(settings: &Settings, place: Place) -> anyhow::Result<()> {
+    let wanted = &settings.privileges;
+    if !nix::unistd::geteuid().is_root() || settings.emperor.early || (wanted.uid.is_none() && wanted.gid.is_none()) {
+        return Ok(());
+    }
+    if settings.emperor.tyrant {
+        tracing::warn!("[emperor] uid and gid are not for the emperor itself in tyrant mode: it stays root");
+        return Ok(());
+    }
+    let user = wanted.uid.as_deref().map(privileges::user).transpose().context("uid")?;
+    if let Some(group) = &wanted.gid {
+        let (_, gid) = privileges::owner(&format!("0:{group}")).context("gid")?;
+        nix::unistd::setgid(gid.context("gid: no group")?).context("setgid")?;
+    }
+    if let Some((uid, account)) = user.filter(|(uid, _)| !uid.is_root()) {
+        match account.filter(|_| !wanted.no_initgroups) {
+            Some(account) => nix::unistd::initgroups(&CString::new(account.name)?, nix::unistd::getgid()).context("initgroups")?,
+            None => nix::unistd::setgroups(&[]).context("setgroups")?,
+        }
+        nix::unistd::setuid(uid).context("setuid")?;
+    }
+    if let Place::Below { .. } = place {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("PR_SET_PDEATHSIG")?; // a change of user cancels the request
+    }
+    Ok(())
 }
 
 fn catch_signals() -> anyhow::Result<SignalFd> {
