@@ -128,6 +128,10 @@ impl<'c> Body<'c> {
                 progress
             };
             let progress = progress.map_err(|e| BodyError::Chunked(e.as_str()))?;
+            let limit = self.settings.limit_post;
+            if limit > 0 && self.position + progress.produced as u64 > limit {
+                return Err(BodyError::Chunked("it is longer than limit-post"));
+            }
             if progress.produced > 0 || chunks.decoder.is_done() {
                 return Ok(progress.produced);
             }

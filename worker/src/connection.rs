@@ -5,9 +5,11 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{SockaddrStorage, getpeername};
 
 use crate::buffer::{Buffer, SIZE};
+use crate::lot::Ticket;
 use crate::settings::Protocol;
 use crate::socket;
 
@@ -34,8 +36,10 @@ pub(crate) struct Connection {
     pub continued: bool,
     /// Closed by us, what still comes is thrown away: bytes that may still come so.
     pub lingering: Option<usize>,
-    /// In the epoll set (disarmed or not).
-    pub registered: bool,
+    /// Its place among those that wait, once it had to.
+    pub place: Option<Ticket>,
+    /// What the epoll set was told last; empty if it does not know the connection.
+    pub interest: EpollFlags,
 }
 
 /// What receiving brought.
@@ -63,7 +67,8 @@ impl Connection {
             overdue: false,
             continued: false,
             lingering: None,
-            registered: false,
+            place: None,
+            interest: EpollFlags::empty(),
         }
     }
 

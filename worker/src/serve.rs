@@ -51,6 +51,7 @@ pub fn serve(config: WorkerConfig, language: &dyn Language) -> i32 {
 }
 
 fn run(config: &WorkerConfig, language: &dyn Language) -> io::Result<i32> {
+    diag::install(config.boot.settings.log.date.as_deref());
     let stop_code = config.stop_code();
     let wake = signals::install(stop_code)?;
     let shared = Shared::new(config, language, wake, stop_code)?;

@@ -174,6 +174,11 @@ impl<'w> Shared<'w> {
 
     /// A connection is gone.
     pub fn left(&self, connection: Connection) {
+        if let Some(place) = connection.place {
+            // Said expressly, as a child process of the app's may hold the socket open beyond our close.
+            let _ = self.epoll.delete(&connection.socket);
+            self.inside().lot.release(place);
+        }
         drop(connection);
         if self.live.fetch_sub(1, SeqCst) == 1 && self.draining() {
             self.finish_drained();
@@ -181,26 +186,39 @@ impl<'w> Shared<'w> {
     }
 
     /// Lets a connection wait for `milliseconds` at most until its peer sends; with bytes in its buffer it comes back at once.
-    pub fn park(&self, mut connection: Connection, milliseconds: u64) {
-        let mut flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLONESHOT;
+    pub fn park(&self, connection: Connection, milliseconds: u64) {
+        let mut flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+        if self.settings.process.threads > 1 {
+            flags |= EpollFlags::EPOLLONESHOT;
+        }
         if connection.has_bytes() && connection.wanted <= connection.buffer.data().len() {
             flags |= EpollFlags::EPOLLOUT;
         }
-        let fresh = !std::mem::replace(&mut connection.registered, true);
         let mut inside = self.inside();
         let deadline = monotonic_ms() + milliseconds;
         let ticket = inside.lot.park(connection, deadline);
-        let registered = inside.lot.get(ticket).map(|connection| {
-            let mut event = EpollEvent::new(flags, ticket.to_u64());
-            if fresh { self.epoll.add(&connection.socket, event) } else { self.epoll.modify(&connection.socket, &mut event) }
-        });
+        let watched = inside.lot.get_mut(ticket).is_none_or(|connection| self.watch(connection, flags, ticket));
         self.set_alarm(&mut inside, deadline);
-        if let Some(Err(_)) = registered {
-            // No room in the epoll set: the connection cannot be watched, so it is closed.
+        if !watched {
+            // No room in the epoll set.
             if let Some(connection) = inside.lot.take(ticket) {
                 drop(inside);
                 self.left(connection);
             }
+        }
+    }
+
+    /// Tells the epoll set what to wait for, if it does not know yet. One thread alone needs no disarming: while it works on
+    /// a connection nobody asks for events.
+    fn watch(&self, connection: &mut Connection, flags: EpollFlags, ticket: Ticket) -> bool {
+        let known = std::mem::replace(&mut connection.interest, flags);
+        let mut event = EpollEvent::new(flags, ticket.to_u64());
+        if known.is_empty() {
+            self.epoll.add(&connection.socket, event).is_ok()
+        } else if known != flags || flags.contains(EpollFlags::EPOLLONESHOT) {
+            self.epoll.modify(&connection.socket, &mut event).is_ok()
+        } else {
+            true
         }
     }
 
