@@ -1,5 +1,7 @@
 //! The life of a Python process: read what the master left, load the app, then fork workers on the master's word (or be the one worker itself).
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
@@ -7,7 +9,9 @@ use anyhow::{Context, anyhow, bail};
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::Link;
 use imperator_worker::control::{BOOT_ENV, FromWorker, FromZygote, Role, ToZygote, exit};
+use imperator_worker::hooks::Hooks;
 use imperator_worker::language::Language;
+use imperator_worker::procname;
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use pyo3::prelude::*;
@@ -34,6 +38,8 @@ struct Zygote<'py> {
     language: Arc<PythonLanguage>,
     /// Modules and their times as of the load (`py-autoreload`).
     watched: Option<Bound<'py, PyAny>>,
+    /// Workers that were forked before: what a worker does in its first life only is done.
+    forked: RefCell<BTreeSet<u32>>,
 }
 
 /// How loading ended.
@@ -51,6 +57,7 @@ pub fn run(py: Python<'_>) -> anyhow::Result<i32> {
     if role == Role::Zygote {
         stay_calm()?;
         prctl::set_name(c"zygote")?;
+        procname::apply(&instance.boot.settings.process, "zygote");
         end_with_parent(instance)?;
     }
     if role == Role::Emperor {
@@ -113,7 +120,7 @@ impl<'py> Zygote<'py> {
         let loader = embedded.loader.bind(py).getattr("Loader")?.call1((&python, origins, settings.request.max_apps, say))?;
         let language = Arc::new(PythonLanguage::new(instance, embedded.clone(), &loader));
         let _ = LANGUAGE.set(language.clone());
-        Ok(Self { py, instance, embedded, loader, language, watched: None })
+        Ok(Self { py, instance, embedded, loader, language, watched: None, forked: RefCell::default() })
     }
 
     /// `pyrun`: a script as `__main__`, then the end.
@@ -173,6 +180,9 @@ impl<'py> Zygote<'py> {
 
     fn load_apps(&mut self) -> PyResult<Load> {
         let python = &self.instance.boot.settings.python;
+        if let Some(code) = self.phase("pre-app") {
+            return Ok(Load::Failed { code, message: "a pre-app hook ends it".into() });
+        }
         if self.loader.getattr("exit")?.is_none() {
             self.loader.call_method1("imports", (&python.import,))?;
             if let Some(load) = self.aliases(&python.post_pymodule_alias)? {
@@ -188,7 +198,34 @@ impl<'py> Zygote<'py> {
             let watched = development(self.py)?.bind(self.py).call_method1("Watched", (&python.autoreload_ignore,))?;
             self.watched = Some(watched);
         }
-        self.judge(true)
+        let judged = self.judge(true)?;
+        match self.phase("post-app") {
+            Some(code) if matches!(judged, Load::Done) => Ok(Load::Failed { code, message: "a post-app hook ends it".into() }),
+            _ => Ok(judged),
+        }
+    }
+
+    /// Runs the hooks of a phase; the exit code if they want this process to end.
+    fn phase(&self, phase: &str) -> Option<i32> {
+        match self.py.detach(|| Hooks::parse(&self.instance.boot.settings.hooks).and_then(|hooks| hooks.run(phase))) {
+            Ok(effects) => effects.exit,
+            Err(error) => {
+                say(&format!("{error}\n"));
+                Some(1)
+            }
+        }
+    }
+
+    /// The phases of a worker that is about to accept requests.
+    fn accepting(&self, worker: u32) -> Option<i32> {
+        let first_life = self.forked.borrow_mut().insert(worker);
+        let phases = [
+            ("accepting", true, true),
+            ("accepting-once", true, false),
+            ("accepting1", worker == 1, true),
+            ("accepting1-once", worker == 1, false),
+        ];
+        phases.into_iter().filter(|(_, mine, always)| *mine && (*always || first_life)).find_map(|(phase, ..)| self.phase(phase))
     }
 
     /// `None`: all is well.
@@ -249,7 +286,9 @@ impl<'py> Zygote<'py> {
                 ToZygote::Fork { worker } => {
                     let Some(pair) = received.fds.into_iter().next() else { continue };
                     match self.fork_worker(worker) {
-                        Ok(Side::Zygote) => {}
+                        Ok(Side::Zygote) => {
+                            self.forked.borrow_mut().insert(worker);
+                        }
                         Ok(Side::Worker) => return self.work(worker, Some(pair)),
                         Err(error) => control.send(&FromZygote::ForkFailed { worker, message: error.to_string() }, &[])?,
                     }
@@ -334,6 +373,7 @@ impl<'py> Zygote<'py> {
             loader: self.loader.clone(),
             language: self.language.clone(),
             watched: self.watched.clone(),
+            forked: self.forked.clone(),
         };
         zygote.work_as(worker, control)
     }
@@ -341,12 +381,16 @@ impl<'py> Zygote<'py> {
     fn work_as(&mut self, worker: u32, control: Option<OwnedFd>) -> anyhow::Result<i32> {
         drop(self.instance.take_control()); // the zygote's
         prctl::set_name(&std::ffi::CString::new(format!("worker {worker}"))?)?;
+        procname::apply(&self.instance.boot.settings.process, &format!("worker {worker}"));
         let link = control.map(Link::new).transpose()?.map(Arc::new);
         if let Some(link) = &link {
             link.tell(&FromWorker::Started);
         }
         self.instance.become_worker(worker, link.clone());
         self.embedded.interpreter.bind(self.py).call_method0("reseed")?;
+        if let Some(code) = self.phase("post-fork") {
+            return Ok(code);
+        }
         crate::module::call_hook(self.py, "post_fork_hook");
         let settings = &self.instance.boot.settings;
         if settings.process.lazy_apps
@@ -359,6 +403,9 @@ impl<'py> Zygote<'py> {
             return self.run_as_main(script);
         }
         self.helpers(worker).map_err(|error| explain(self.py, error))?;
+        if let Some(code) = self.accepting(worker) {
+            return Ok(code);
+        }
         crate::serve::run(self.py, self.instance, link, &self.language)
     }
 
