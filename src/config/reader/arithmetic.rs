@@ -3,9 +3,9 @@
 /// The value of `expression`: tokens from left to right without precedence. Two values side by side are glued together.
 ///
 /// `value_of` is asked for every token that is neither an operator nor made of digits; what it does not know is empty. A value that has to be a number
-/// is read like C's atoi.
-pub fn evaluate(expression: &str, mut value_of: impl FnMut(&str) -> Option<String>) -> String {
-    let mut result = String::new();
+/// is read like C's atoi. `None`: there are only operators, so that it is no expression.
+pub fn evaluate(expression: &str, mut value_of: impl FnMut(&str) -> Option<String>) -> Option<String> {
+    let mut result: Option<String> = None;
     let mut pending = None;
     for token in expression.split(' ').filter(|token| !token.is_empty()) {
         match token {
@@ -17,14 +17,15 @@ pub fn evaluate(expression: &str, mut value_of: impl FnMut(&str) -> Option<Strin
                 // forgets an operator that waits
                 let step = if token == "++" { Operator::Add } else { Operator::Subtract };
                 pending = None;
-                result = step.apply(number(&result), 1).to_string();
+                result = result.map(|result| step.apply(number(&result), 1).to_string());
             }
             operand => {
                 let operand = if is_digits(operand) { operand.to_owned() } else { value_of(operand).unwrap_or_default() };
-                match pending.take() {
-                    None => result.push_str(&operand),
-                    Some(operator) => result = operator.apply(number(&result), number(&operand)).to_string(),
-                }
+                let before = result.unwrap_or_default();
+                result = Some(match pending.take() {
+                    None => before + &operand,
+                    Some(operator) => operator.apply(number(&before), number(&operand)).to_string(),
+                });
             }
         }
     }
@@ -73,6 +74,10 @@ mod tests {
     use super::*;
 
     fn value(expression: &str) -> String {
+        result(expression).expect("has operands")
+    }
+
+    fn result(expression: &str) -> Option<String> {
         evaluate(expression, |name| {
             let known = [("n", "4"), ("m", "2"), ("five", "5x"), ("word", "hello"), ("minus", "-5")];
             known.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
@@ -114,6 +119,8 @@ mod tests {
             ("m + ++", "3"),
             ("m ++ m", "32"),
             ("7 + ++ 3", "83"),
+            ("++ 3", "3"),
+            ("-- -3", ""),
             ("2147483647 + 1", "2147483648"),
         ] {
             assert_eq!(value(expression), expected, "{expression}");
@@ -121,12 +128,19 @@ mod tests {
     }
 
     #[test]
+    fn operators_alone_are_no_expression() {
+        for expression in [" ", "- ", " ++", " + *  -- /"] {
+            assert_eq!(result(expression), None, "{expression}");
+        }
+    }
+
+    #[test]
     fn extremes_wrap_instead_of_panicking() {
         assert_eq!(
             evaluate("a / b", |name| Some(if name == "a" { i64::MIN.to_string() } else { "-1".into() })),
-            (-i64::MAX).wrapping_div(-1).to_string()
+            Some(i64::MAX.to_string())
         );
-        assert_eq!(evaluate("a ++", |_| Some(i64::MAX.to_string())), i64::MIN.to_string());
-        assert_eq!(evaluate("a * a", |_| Some(i64::MAX.to_string())), "1");
+        assert_eq!(evaluate("a ++", |_| Some(i64::MAX.to_string())), Some(i64::MIN.to_string()));
+        assert_eq!(evaluate("a * a", |_| Some(i64::MAX.to_string())).as_deref(), Some("1"));
     }
 }

@@ -118,9 +118,6 @@ impl<'a> Expander<'a> {
             self.referenced.insert(name.to_owned());
             return Ok(self.definitions.get(name).cloned());
         }
-        if name.trim_matches(' ').is_empty() {
-            return Ok(None);
-        }
         let mut failure = None;
         let result = arithmetic::evaluate(name, |token| {
             self.referenced.insert(token.to_owned());
@@ -130,10 +127,10 @@ impl<'a> Expander<'a> {
         if let Some(what) = failure {
             return Err(what);
         }
-        if name.contains(['(', ')']) {
+        if let Some(result) = result.as_deref().filter(|_| name.contains(['(', ')'])) {
             notes.push(format!("`{key}`: arithmetic has no brackets: %({name}) gives `{result}`; use a variable for each step"));
         }
-        Ok(Some(result))
+        Ok(result)
     }
 }
 
