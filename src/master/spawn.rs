@@ -158,9 +158,10 @@ fn quiet_signals() -> Result<()> {
     Ok(process::ignore_signals(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM])?)
 }
 
-/// The environment of the app: that of the start, less what is only ours, with `env` and `unenv`.
+/// The environment of the app: that of the start, less what is only ours, with `env` and `unenv`. (`UWSGI_EMPEROR_FD` stays, as in uWSGI: apps look at
+/// it to know that they are vassals. The descriptor itself is the master's alone.)
 pub fn environment(start: &Start, settings: &Settings) -> Vec<(String, String)> {
-    let ours = [BOOT_ENV, STATE_ENV, "UWSGI_EMPEROR_FD", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+    let ours = [BOOT_ENV, STATE_ENV, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
     let mut env: Vec<_> = start.env.iter().filter(|(key, _)| !ours.contains(&key.as_str())).cloned().collect();
     for line in &settings.process.env {
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn the_app_sees_its_own_environment_and_not_ours() {
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-        let env = vec![pair("PATH", "/bin"), pair("HOME", "/root"), pair("UWSGI_EMPEROR_FD", "4"), pair("LISTEN_FDS", "1")];
+        let env = vec![pair("PATH", "/bin"), pair("HOME", "/root"), pair("NOTIFY_SOCKET", "/n"), pair("LISTEN_FDS", "1")];
         let start = Start { env, ..Start::default() };
         let mut settings = Settings::default();
         settings.process.env = vec!["HOME=/srv".into(), "X=a=b c".into(), "GONE=1".into()];
