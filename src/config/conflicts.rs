@@ -51,10 +51,7 @@ pub fn nothing_to_do(settings: &Settings, around: &Surroundings) -> Option<Diagn
     let options = &settings.socket_options;
     let something = !settings.sockets.is_empty()
         || !settings.emperor.sources.is_empty()
-        || !options.zerg.is_empty()
-        || !options.zerg_pool.is_empty()
         || settings.python.pyrun.is_some()
-        || settings.python.test.is_some()
         || around.sockets_passed
         || (around.zero_is_socket && !options.skip_zero);
     (!something).then(|| {
@@ -136,7 +133,7 @@ mod tests {
         let by_inetd = Surroundings { zero_is_socket: true, ..AROUND };
         assert!(nothing_to_do(&settings(&[]), &by_inetd).is_none());
         assert!(nothing_to_do(&settings(&[("skip-zero", "1")]), &by_inetd).is_some());
-        for line in [("socket", ":1"), ("emperor", "/etc/vassals"), ("pyrun", "a.py"), ("zerg", "/run/z")] {
+        for line in [("socket", ":1"), ("emperor", "/etc/vassals"), ("pyrun", "a.py")] {
             assert_eq!(nothing_to_do(&settings(&[line]), &AROUND), None, "{line:?}");
         }
     }

@@ -115,8 +115,7 @@ fn accept(reading: Reading, applied: Applied) -> Result<Loaded, ConfigError> {
 
 /// Nothing to serve, only vassals to supervise.
 fn is_only_emperor(settings: &Settings) -> bool {
-    let options = &settings.socket_options;
-    let serves = !settings.sockets.is_empty() || !options.zerg.is_empty() || settings.names_app() || settings.python.pyrun.is_some();
+    let serves = !settings.sockets.is_empty() || settings.names_app() || settings.python.pyrun.is_some();
     !settings.emperor.sources.is_empty() && !serves
 }
 

@@ -54,18 +54,6 @@ fn unsigned(value: &str) -> Result<u64, String> {
     digits.parse().map_err(|_| format!("`{value}` is too large"))
 }
 
-/// A number that may be negative (a nice value).
-///
-/// # Errors
-/// What is wrong, without the option's name.
-pub fn signed(value: Option<&str>) -> Result<i32, String> {
-    let value = without_comment(value.unwrap_or("1"));
-    match value.strip_prefix('-') {
-        Some(rest) => unsigned(rest).and_then(|n| i32::try_from(n).map(|n| -n).map_err(|_| format!("`{value}` is too large"))),
-        None => unsigned(value).and_then(|n| i32::try_from(n).map_err(|_| format!("`{value}` is too large"))),
-    }
-}
-
 /// `None` for an empty value: the option is as if it were not there.
 ///
 /// # Errors
@@ -144,8 +132,6 @@ mod tests {
             assert!(number::<u32>(Some(value)).is_err(), "{value}");
         }
         assert_eq!(number::<u16>(Some("65536")), Err("`65536` is too large".into()));
-        assert_eq!(signed(Some("-5")), Ok(-5));
-        assert!(signed(Some("--5")).is_err());
     }
 
     #[test]

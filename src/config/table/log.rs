@@ -49,7 +49,7 @@ pub static OPTIONS: &[Spec] = &[
     list("log-socket", &[], "the log goes to this UDP or unix socket", Status::Done(|s, v| logger(s, "socket", v))).with_master(),
     list("log-zeromq", &[], "the log goes to ZeroMQ", later("use `logger = socket:` or `rsyslog:`")),
     flag("logger-list", &["loggers-list"], "print the types of loggers", Status::Immediate),
-    flag("threaded-logger", &[], "a thread writes the log", set_flag!(log.threaded)).with_master(),
+    flag("threaded-logger", &[], "a thread writes the log", no_effect("no worker waits for a slow place of logs")).with_master(),
     list("log-route", &[], "ID REGEX: lines that go to that logger", add_text!(log.routes)).with_master(),
     list("log-req-route", &[], "ID REGEX: request lines that go to that logger", add_text!(log.req_routes)).with_master(),
     list("log-drain", &[], "REGEX: lines to drop", add_text!(log.drain)).with_master(),

@@ -2,7 +2,7 @@
 
 use imperator_worker::settings::Settings;
 
-use super::{Spec, Status, add_text, flag, later, list, refused, set_flag, set_text, text};
+use super::{Spec, Status, add_text, flag, later, list, no_effect, refused, set_flag, set_text, text};
 use crate::config::values;
 
 const JAIL: &str = "FreeBSD jails are no part of Linux: use `chroot`, `unshare` or a container";
@@ -27,7 +27,7 @@ pub static OPTIONS: &[Spec] = &[
         "refork-post-jail",
         &["re-fork-post-jail"],
         "fork once more after unshare (a pid namespace needs it)",
-        set_flag!(privileges.refork_post_jail),
+        no_effect("a new pid namespace is entered by the fork that starts the app"),
     ),
     flag("refork", &["re-fork"], "fork once more after privileges are dropped", later(REFORK)),
     flag("refork-as-root", &["re-fork-as-root"], "fork once more before privileges are dropped", later(REFORK)),

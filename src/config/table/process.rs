@@ -21,13 +21,13 @@ pub static OPTIONS: &[Spec] = &[
         set_number!(process.threads_stacksize_kib),
     ),
     flag("enable-threads", &[], "the app's own threads run", no_effect("they always do")).short('T'),
-    flag("no-threads-wait", &[], "do not wait for other threads at the end", set_flag!(process.no_threads_wait)),
+    flag("no-threads-wait", &[], "do not wait for other threads at the end", later("make the app's own threads daemon threads")),
     flag("lazy-apps", &[], "load the app in each worker, not once before the fork", set_flag!(process.lazy_apps)),
-    flag("lazy", &[], "as lazy-apps, and a reload replaces workers only", set_flag!(process.lazy)),
+    flag("lazy", &[], "as lazy-apps", Status::Done(lazy)),
     Spec::new(Kind::OptionalFlag, "need-app", &[], "no app, no start: exit code 22 (on if an app is named)", Status::Done(need_app)),
     flag("die-on-term", &[], "TERM stops and QUIT reloads; false: TERM reloads; unset: both stop", Status::Done(die_on_term)),
     flag("vacuum", &[], "remove sockets and pidfiles at the end (on)", set_flag!(process.vacuum)),
-    flag("no-orphans", &[], "workers die with the master", set_flag!(process.no_orphans)),
+    flag("no-orphans", &[], "workers die with the master", no_effect("no process outlives its master")),
     flag("auto-procname", &[], "process titles tell what each process is (on)", set_flag!(process.auto_procname)),
     text("procname", &[], "title of all processes", set_text!(process.procname)),
     text("procname-master", &[], "title of the master", set_text!(process.procname_master)),
@@ -49,8 +49,8 @@ pub static OPTIONS: &[Spec] = &[
     list("envdir", &[], "environment variables from a directory, one a file", later("use `env` with @(FILE)")),
     list("early-envdir", &[], "as envdir, at once", later("use `env` with @(FILE)")),
     list("master-fifo", &[], "a named pipe that takes one-letter commands", add_text!(process.master_fifo)).with_master(),
-    int("cpu-affinity", &[], "CPUs a worker, round robin", set_number!(process.cpu_affinity)),
-    int("prio", &[], "nice value of all processes", Status::Done(|s, v| set(&mut s.process.nice, values::signed(v)))),
+    int("cpu-affinity", &[], "CPUs a worker, round robin", later("use systemd's CPUAffinity= or taskset")),
+    int("prio", &[], "nice value of all processes", later("use systemd's Nice= or nice")),
     int(
         "forkbomb-delay",
         &[],
@@ -120,11 +120,6 @@ pub static OPTIONS: &[Spec] = &[
     text("lock-engine", &[], "how locks are made", no_effect("locks are robust process-shared ones")),
 ];
 
-fn set<T>(field: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
-    *field = Some(value?);
-    Ok(())
-}
-
 fn workers(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     match values::number(value)? {
         0 => Err("needs at least one worker".into()),
@@ -138,6 +133,13 @@ fn workers(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
 /// 0 (also by `threads = true`, as in uWSGI) is one thread.
 fn threads(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     settings.process.threads = values::number::<u32>(value)?.max(1);
+    Ok(())
+}
+
+/// A reload replaces everything, which includes the workers.
+fn lazy(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    settings.process.lazy = values::flag(value);
+    settings.process.lazy_apps |= settings.process.lazy;
     Ok(())
 }
 

@@ -21,10 +21,20 @@ pub static OPTIONS: &[Spec] = &[
     flag("vhost", &[], "choose the app by the Host header too", set_flag!(request.vhost)),
     flag("vhost-host", &[], "as vhost, from HTTP_HOST", set_flag!(request.vhost_host)),
     flag("dynamic-apps", &[], "a request may name the code to load (UWSGI_FILE ...)", set_flag!(request.dynamic_apps)),
-    flag("ignore-sigpipe", &[], "no log line when a client went away", set_flag!(request.ignore_sigpipe)),
-    flag("ignore-write-errors", &[], "no log line when a write failed", set_flag!(request.ignore_write_errors)),
+    flag("ignore-sigpipe", &[], "no log line when a client went away", no_effect("a client that went away is no error: nothing is logged")),
+    flag(
+        "ignore-write-errors",
+        &[],
+        "no log line when a write failed",
+        no_effect("a client that went away is no error: nothing is logged"),
+    ),
     flag("disable-write-exception", &[], "write() never raises", set_flag!(request.disable_write_exception)),
-    long("write-errors-tolerance", &[], "failed writes before a response is given up", set_number!(request.write_errors_tolerance)),
+    long(
+        "write-errors-tolerance",
+        &[],
+        "failed writes before a response is given up",
+        no_effect("a response is given up at the first failed write: the client is gone"),
+    ),
     flag(
         "write-errors-exception-only",
         &[],

@@ -1,6 +1,6 @@
 //! Statistics, metrics, alarms.
 
-use super::{Spec, flag, int, later, list, long, set_flag, set_text, text};
+use super::{Spec, flag, int, later, list, long, no_effect, set_flag, set_text, text};
 
 const READ: &str = "read `stats`";
 const ALARM: &str = "let a monitoring system watch `stats` and the log";
@@ -11,7 +11,7 @@ pub static OPTIONS: &[Spec] = &[
     flag("stats-http", &[], "as an HTTP answer", set_flag!(stats.http)).with_master(),
     flag("stats-minified", &["stats-min"], "without blanks", set_flag!(stats.minified)).with_master(),
     flag("stats-no-cores", &[], "without the cores of workers", set_flag!(stats.no_cores)).with_master(),
-    flag("stats-no-metrics", &[], "without metrics", set_flag!(stats.no_metrics)).with_master(),
+    flag("stats-no-metrics", &[], "without metrics", no_effect("there are no metrics in it")).with_master(),
     text("stats-prometheus", &[], "an address for Prometheus", later("use an exporter that reads `stats`")),
     text("health-socket", &[], "an address for /live and /ready", later("let the health check ask the app")),
     list("stats-push", &[], "NAME:ARGS: send statistics somewhere", later(READ)).with_master(),

@@ -109,7 +109,7 @@ fn rows_apply_to_the_settings() {
         ("hook-as-root", Some("exec:true")),
         ("no-defer-accept", Some("1")),
         ("cheaper", Some("true")),
-        ("prio", Some("-3")),
+        ("lazy", Some("true")),
         ("uid", Some("root")),
         ("vassal-set", Some("a=b")),
     ] {
@@ -137,7 +137,7 @@ fn rows_apply_to_the_settings() {
     assert!(!settings.socket_options.defer_accept);
     assert_eq!((settings.log.logto, settings.log.date), (None, Some(String::new())));
     assert_eq!((settings.process.env, settings.process.unenv), (vec!["A=b=c d".to_owned()], vec!["GONE".to_owned()]));
-    assert_eq!((settings.request.buffer_size, settings.process.cheaper, settings.process.nice), (Some(65535), None, Some(-3)));
+    assert_eq!((settings.request.buffer_size, settings.process.cheaper, settings.process.lazy_apps), (Some(65535), None, true));
     assert_eq!(settings.process.procname_prefix.as_deref(), Some("shop "));
     assert_eq!((settings.hooks[0].phase.as_str(), settings.hooks[0].kind.as_str()), ("as-root", "hook"));
 }
