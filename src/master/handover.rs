@@ -31,6 +31,8 @@ pub struct State {
     /// The emperor that is part of this instance.
     #[serde(default)]
     pub inside: Option<crate::emperor::inside::Running>,
+    #[serde(default)]
+    pub logs: Vec<(String, i32)>,
     /// The stats server's listener and its address.
     #[serde(default)]
     pub stats: Option<(i32, String)>,
@@ -57,7 +59,13 @@ impl State {
             let listeners = held.listeners.iter().map(|(fd, _)| *fd);
             listeners.chain([held.scoreboard]).chain(held.zygote).chain(held.workers.values().copied()).collect::<Vec<_>>()
         };
-        self.generations.iter().flat_map(of).chain(self.emperor).chain(self.stats.as_ref().map(|(fd, _)| *fd)).collect()
+        self.generations
+            .iter()
+            .flat_map(of)
+            .chain(self.emperor)
+            .chain(self.logs.iter().map(|(_, fd)| *fd))
+            .chain(self.stats.as_ref().map(|(fd, _)| *fd))
+            .collect()
     }
 }
 

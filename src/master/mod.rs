@@ -3,6 +3,7 @@
 //! [`decide`] says what follows from what happened; [`running`] is the loop that tells it and does what it says;
 //! [`spawn`] starts the user's interpreter; [`handover`] carries everything over a reload's exec.
 
+mod daemon;
 pub mod decide;
 mod handover;
 mod interpreter;
@@ -20,6 +21,7 @@ mod runtime;
 mod services;
 mod setup;
 mod signals;
+mod single;
 mod spawn;
 mod timers;
 mod vassal;

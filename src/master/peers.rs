@@ -6,6 +6,9 @@ use imperator_worker::control::{FromWorker, FromZygote};
 use imperator_worker::log::diag::say;
 use imperator_worker::scoreboard::WorkerCell;
 
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
 use super::decide::{Event, How, Life};
 use super::order::Order;
 use super::running::{Master, send_signal};
@@ -89,6 +92,7 @@ impl Master {
         match message {
             FromWorker::Started => {
                 if let Some(pid) = pid.filter(|_| self.is_forking(generation, worker)) {
+                    self.pin(generation, worker, pid);
                     if let Some(runtime) = self.runtimes.get_mut(&generation) {
                         runtime.note_start(worker, pid, setup::epoch());
                     }
@@ -110,6 +114,22 @@ impl Master {
             FromWorker::Deadline => self.timers.harakiri = Some(0),
             FromWorker::Reload => self.obey(&Order::Reload),
             FromWorker::Stop => self.obey(&Order::Stop),
+        }
+    }
+
+    /// `cpu-affinity`: so many CPUs a worker, round robin from worker 1.
+    fn pin(&self, generation: u64, worker: u32, pid: i32) {
+        let cpus = self.runtimes.get(&generation).map_or(0, |r| r.settings.process.cpu_affinity) as usize;
+        if cpus == 0 {
+            return;
+        }
+        let there = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut set = CpuSet::new();
+        for n in 0..cpus.min(there) {
+            let _ = set.set(((worker as usize - 1) * cpus + n) % there);
+        }
+        if let Err(error) = sched_setaffinity(Pid::from_raw(pid), &set) {
+            say(&format!("cpu-affinity: worker {worker}: {error}"));
         }
     }
 }

@@ -40,6 +40,7 @@ impl Master {
         if let Err(error) = self.services.answer(&self.poll) {
             say(&format!("statistics are not served: {error}"));
         }
+        self.waiting.tell();
         if self.reloads == 0 {
             self.write_pidfiles(settings, &[Moment::Safe]);
         }
@@ -60,7 +61,7 @@ impl Master {
         self.write_pidfiles(&settings, &[Moment::Early, Moment::Later, Moment::Safe]);
     }
 
-    fn write_pidfiles(&mut self, settings: &Settings, moments: &[Moment]) {
+    fn write_pidfiles(&self, settings: &Settings, moments: &[Moment]) {
         for moment in moments {
             if let Err(error) = write_pidfiles(&settings.process, *moment, std::process::id() as i32) {
                 say(&error.to_string());
@@ -80,6 +81,4 @@ impl Master {
             }
         }
     }
-
-    pub(super) fn reopen_logs(&mut self, _rotate: bool) {}
 }

@@ -1,8 +1,9 @@
 //! The deaths of children.
 
+use imperator_worker::control::ToWorker;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use super::decide::{Event, How};
+use super::decide::{Event, How, Stage};
 use super::running::Master;
 
 impl Master {
@@ -49,5 +50,21 @@ impl Master {
             }
         }
         self.tell(Event::WorkerGone { generation, worker, how });
+        self.rouse();
+    }
+
+    /// A worker that ended may have been the only one that was woken for a connection: the others look for themselves.
+    fn rouse(&self) {
+        if self.instance.paused || self.instance.ending.is_some() {
+            return;
+        }
+        for generation in self.instance.generations.iter().filter(|g| g.stage != Stage::Draining) {
+            let Some(runtime) = self.runtimes.get(&generation.number) else { continue };
+            let accepting = generation.workers.iter().filter(|s| s.running().is_some_and(|r| r.accepting && r.leaving.is_none()));
+            for control in accepting.filter_map(|s| runtime.workers.get(&s.id)) {
+                // One whose queue is full has enough to read, and looks anyway.
+                let _ = control.send(&ToWorker::Pause(false), &[]);
+            }
+        }
     }
 }

@@ -57,6 +57,7 @@ impl Master {
             binary: self.start.binary.clone(),
             vacuum: self.vacuum.clone(),
             inside: self.inside.running().cloned(),
+            logs: self.logs.handover().into_iter().map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             stats: self.services.stats.as_ref().map(|(s, address)| (s.listener().as_raw_fd(), address.clone())),
         }

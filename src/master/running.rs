@@ -16,18 +16,20 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
+use super::daemon::Waiting;
 use super::decide::{Action, Event, Haste, Instance};
 use super::handover::{self, State};
 use super::poll::{MOST_WORKERS, Poll, Source};
 use super::reloading::take_over;
 use super::runtime::Runtime;
-use super::services::{KeptStats, Services};
+use super::services::{KeptStats, LOGS, Services};
 use super::spawn::Recipe;
 use super::timers::Timers;
 use super::{Start, policy, vassal};
 use crate::emperor::inside::Inside;
 use crate::hooks::Reaction;
 use crate::identity::Vacuum;
+use crate::logs::Logs;
 use crate::sockets::{Bound, Inherited};
 
 pub struct Master {
@@ -38,6 +40,7 @@ pub struct Master {
     pub(super) signals: SignalFd,
     pub(super) services: Services,
     pub(super) timers: Timers,
+    pub(super) logs: Logs,
     /// The pipe of a vassal.
     pub(super) emperor: Option<File>,
     /// The emperor that is part of this instance.
@@ -47,6 +50,8 @@ pub struct Master {
     /// What happened and has not been told yet.
     pub(super) events: VecDeque<Event>,
     pub(super) finished: Option<i32>,
+    /// Who waits for the app to be loaded (`daemonize2`).
+    pub waiting: Waiting,
     pub(super) reloads: u64,
     pub(super) started_at: u64,
     /// A generation of this life has served.
@@ -60,9 +65,10 @@ pub struct Master {
 }
 
 impl Master {
-    pub fn new(start: Start, signals: SignalFd, started_at: u64) -> Result<Self> {
+    pub fn new(start: Start, signals: SignalFd, logs: Logs, started_at: u64) -> Result<Self> {
         let poll = Poll::new()?;
         poll.add(&signals, Source::Signals)?;
+        poll.add(&logs, Source::Service(LOGS))?;
         Ok(Self {
             start,
             instance: Instance::default(),
@@ -71,11 +77,13 @@ impl Master {
             signals,
             services: Services::default(),
             timers: Timers::default(),
+            logs,
             emperor: None,
             inside: Inside::default(),
             reactions: vec![],
             events: VecDeque::new(),
             finished: None,
+            waiting: Waiting::default(),
             reloads: 0,
             started_at,
             up: false,
@@ -95,8 +103,8 @@ impl Master {
     }
 
     /// Takes over what the life before the exec left.
-    pub fn resume(start: Start, signals: SignalFd, state: State) -> Result<Self> {
-        let mut master = Self::new(start, signals, state.started_at)?;
+    pub fn resume(start: Start, signals: SignalFd, logs: Logs, state: State) -> Result<Self> {
+        let mut master = Self::new(start, signals, logs, state.started_at)?;
         master.instance = state.instance;
         master.reloads = state.reloads;
         master.vacuum = state.vacuum;
@@ -186,7 +194,7 @@ impl Master {
                 return Ok(code);
             }
             let now = monotonic_ms();
-            let deadlines = [self.instance.next_deadline(), self.timers.next(), self.services.next_deadline(now)];
+            let deadlines = [self.instance.next_deadline(), self.timers.next(), self.services.next_deadline(now), self.logs_due(now)];
             for source in self.poll.wait(deadlines.into_iter().flatten().min(), now)? {
                 self.on_ready(source);
             }
@@ -248,8 +256,8 @@ impl Master {
             generation,
             listeners: &runtime.listeners,
             scoreboard: &runtime.scoreboard,
-            request_log: None,
-            log: None,
+            request_log: self.logs.request_log(),
+            log: Some(self.logs.stderr()),
             started_at: self.started_at,
             plan: &runtime.plan,
             place: runtime.place,

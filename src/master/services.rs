@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use imperator_worker::control::{ToWorker, ToZygote};
 use imperator_worker::log::diag::say;
 use imperator_worker::settings::Settings;
 
@@ -12,9 +13,11 @@ use super::poll::{Poll, Source};
 use super::running::Master;
 use crate::fifo::{Command, Fifo};
 use crate::hooks::{Action, Effects};
+use crate::logs::Outcome;
 use crate::stats::StatsServer;
 use crate::watch::{Touch, Watcher, watched};
 
+pub const LOGS: u32 = 3;
 const STATS: u32 = 0;
 const WATCHER: u32 = 1;
 const FIFO: u32 = 2;
@@ -85,8 +88,14 @@ impl Master {
                 self.touched(events.unwrap_or_default());
             }
             FIFO => self.read_fifo(),
+            LOGS => self.logs.on_ready(),
             _ => {}
         }
+    }
+
+    pub(super) fn logs_due(&self, now: Ms) -> Option<Ms> {
+        let at = self.logs.next_deadline()?;
+        Some(now + at.saturating_duration_since(Instant::now()).as_millis() as Ms + 1)
     }
 
     pub(super) fn services_due(&mut self) {
@@ -96,6 +105,28 @@ impl Master {
         }
         let events = self.services.watcher.as_mut().map(|w| w.on_deadline(now));
         self.touched(events.unwrap_or_default());
+        let outcome = self.logs.on_deadline(now);
+        self.logs_changed(outcome);
+    }
+
+    /// Opens the log files anew, after moving them aside if `rotate`.
+    pub(super) fn reopen_logs(&mut self, rotate: bool) {
+        let outcome = if rotate { self.logs.rotate() } else { self.logs.reopen() };
+        self.logs_changed(outcome);
+    }
+
+    /// Zygotes and workers write to the new file from now on.
+    fn logs_changed(&self, outcome: Outcome) {
+        outcome.errors.iter().for_each(|error| say(&error.to_string()));
+        if !outcome.changed {
+            return;
+        }
+        let log = self.logs.stderr();
+        for runtime in self.runtimes.values() {
+            // Who cannot be told is on its way out.
+            let _ = runtime.zygote.as_ref().map(|z| z.send(&ToZygote::Logs, &[log]));
+            runtime.workers.values().for_each(|w| drop(w.send(&ToWorker::Logs, &[log])));
+        }
     }
 
     fn serve_stats(&mut self) {

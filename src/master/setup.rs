@@ -1,18 +1,26 @@
 //! From a configuration to a running master, the first time and after a reload's exec.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use imperator_worker::log::diag::say;
+use imperator_worker::procname;
 use imperator_worker::settings::Settings;
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 
+use super::daemon::{self, Waiting};
+use super::handover::State;
 use super::running::Master;
-use super::{Start, handover, signals};
+use super::{Start, handover, signals, single};
 use crate::config::{self, Loaded};
+use crate::hooks::Hooks;
+use crate::identity::{Moment, write_pidfiles};
+use crate::logs::Logs;
+use crate::privileges::join_cgroups;
 use crate::sockets::{Bound, Inherited, bind_all};
 
 /// uWSGI's version that we are compatible with: tools read it from the first line.
@@ -23,37 +31,72 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     let settings = &loaded.settings;
     let signals = signals::open()?;
     imperator_sys::process::cloexec_from_3()?;
+    let vassal = start.var(super::vassal::FD_ENV).is_some();
+    let waiting = if vassal { Waiting::default() } else { daemon::detach(settings)? };
+    daemon::enter_pid_namespace(settings, &signals)?;
+    let role = single::role(settings, vassal);
+    let settings = if role.is_some() { single::without_log_master(settings) } else { settings.clone() };
+    std::env::set_current_dir(&start.directory)?;
+    let logs = Logs::open(&settings, vec![])?;
     banner();
-    surroundings(settings, start)?;
-    let inherited = inherited(settings, start);
-    let listeners = listen(settings, &[], &inherited)?;
-    free_standard_input(settings)?;
+    let hooks = Hooks::parse(&settings.hooks)?;
+    hooks.run("asap")?;
+    surroundings(&settings, start)?;
+    let inherited = inherited(&settings, start);
+    let listeners = listen(&settings, &[], &inherited)?;
+    free_standard_input(&settings)?;
+    write_pidfiles(&settings.process, Moment::Early, std::process::id() as i32)?;
+    hooks.run("pre-jail")?;
+    if let Some(role) = role {
+        return single::become_interpreter(role, &settings, start, &listeners, &logs, epoch());
+    }
+    write_pidfiles(&settings.process, Moment::Later, std::process::id() as i32)?;
     prctl::set_name(c"master")?;
     prctl::set_child_subreaper(true)?;
-    let mut master = Master::new(start.clone(), signals, epoch())?;
+    procname::apply(&settings.process, "master");
+    let mut master = Master::new(start.clone(), signals, logs, epoch())?;
+    master.waiting = waiting;
     master.join_emperor()?;
-    master.begin(Rc::new(settings.clone()), listeners, false)?;
+    master.begin(Rc::new(settings), listeners, false)?;
     master.serve()
 }
 
 /// The same process after its exec: the generations of before run on, and a new one is started beside them if the configuration allows.
 pub fn again(number: &str, start: &Start) -> Result<i32> {
     let signals = signals::open()?;
-    let state = handover::receive(number)?;
+    let mut state = handover::receive(number)?;
     let brutal = state.brutal;
     let start = Start { env: without_state(start, state.reloads), binary: state.binary.clone(), ..start.clone() };
     prctl::set_name(c"master")?;
-    let mut master = Master::resume(start.clone(), signals, state)?;
     say(&format!("gracefully (RE)spawned uWSGI master process (pid: {})", std::process::id()));
-    if let Err(error) = next_generation(&mut master, &start, brutal) {
+    let loaded = load(&start).map_err(|e| anyhow::anyhow!("the configuration has errors:\n{e}"));
+    let newest = state.generations.last().map(|held| held.settings.clone()).unwrap_or_default();
+    let logs = logs_again(&mut state, loaded.as_ref().map_or(&newest, |l| &l.settings), &newest)?;
+    let mut master = Master::resume(start.clone(), signals, logs, state)?;
+    if let Err(error) = loaded.and_then(|loaded| next_generation(&mut master, &start, loaded, brutal)) {
         say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
         master.keep();
     }
     master.serve()
 }
 
-fn next_generation(master: &mut Master, start: &Start, brutal: bool) -> Result<()> {
-    let loaded = load(start).map_err(|e| anyhow::anyhow!("the configuration:\n{e}"))?;
+/// The logs of the new settings, or if they cannot be had, those of before.
+fn logs_again(state: &mut State, settings: &Settings, old: &Settings) -> Result<Logs> {
+    let handed = std::mem::take(&mut state.logs).into_iter().map(|(name, fd)| Ok((name, handover::take(fd)?)));
+    let handed: Vec<(String, OwnedFd)> = handed.collect::<Result<_>>()?;
+    let copies = handed.iter().map(|(name, fd)| Ok((name.clone(), fd.try_clone()?))).collect::<std::io::Result<_>>()?;
+    match Logs::open(settings, handed) {
+        Ok(logs) => Ok(logs),
+        Err(error) => {
+            say(&format!("logs stay as they are: {error}"));
+            Ok(Logs::open(old, copies)?)
+        }
+    }
+}
+
+fn next_generation(master: &mut Master, start: &Start, loaded: Loaded, brutal: bool) -> Result<()> {
+    loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
+    Hooks::parse(&loaded.settings.hooks)?.run("asap")?;
     surroundings(&loaded.settings, start)?;
     let listeners = listen(&loaded.settings, &master.listeners(), &master.inherited_again())?;
     master.begin(Rc::new(loaded.settings), listeners, brutal)
@@ -89,7 +132,10 @@ fn surroundings(settings: &Settings, start: &Start) -> Result<()> {
     if let Some(directory) = &settings.process.chdir {
         std::env::set_current_dir(directory).with_context(|| format!("chdir = {directory}"))?;
     }
-    Ok(())
+    if let Some(nice) = settings.process.nice {
+        imperator_sys::process::renice(nice).with_context(|| format!("prio = {nice}"))?;
+    }
+    join_cgroups(&settings.privileges)
 }
 
 fn inherited(settings: &Settings, start: &Start) -> Vec<Inherited> {

@@ -74,12 +74,30 @@ impl Recipe<'_> {
             process::redirect(log, 1)?;
             process::redirect(log, 2)?;
         }
+        self.give_up(master)?;
+        self.exec(Some(control), master.as_raw())
+    }
+
+    /// `master = false` and `pyrun`: this very process becomes the interpreter. Returns only if that fails.
+    ///
+    /// # Errors
+    /// A privilege that cannot be given up, no interpreter, no extension.
+    pub fn in_place(&self) -> Result<std::convert::Infallible> {
+        limits(self.settings)?;
+        if self.place == Place::BeforeExec {
+            self.plan.enter(&Hooks::parse(&self.settings.hooks)?)?;
+        }
+        imperator_sys::spawn::default_signals()?;
+        self.exec(None, 0)
+    }
+
+    fn give_up(&self, master: Pid) -> Result<()> {
         limits(self.settings)?;
         if self.place == Place::BeforeExec {
             self.plan.enter(&Hooks::parse(&self.settings.hooks)?)?;
             die_with(master)?; // a change of user forgets it
         }
-        self.exec(Some(control), master.as_raw())
+        Ok(())
     }
 
     /// Becomes the interpreter. Returns only if that fails.
@@ -102,9 +120,14 @@ impl Recipe<'_> {
 
     /// The memfd with all that the new process must know, and the descriptors in it made to survive the exec.
     fn boot(&self, control: Option<&SeqPacket>, master_pid: i32) -> Result<std::fs::File> {
+        let mut settings = self.settings.clone();
+        if settings.process.chdir.is_some() && settings.privileges.chroot.is_none() {
+            // We are there already, and a relative path would be followed twice.
+            settings.process.chdir = std::env::current_dir().ok().and_then(|d| d.into_os_string().into_string().ok());
+        }
         let boot = Boot {
             role: self.role,
-            settings: self.settings.clone(),
+            settings,
             generation: self.generation,
             listeners: self.listeners.iter().map(Bound::listener).collect(),
             scoreboard: self.scoreboard.as_fd().as_raw_fd(),
@@ -132,7 +155,7 @@ pub fn memfd(name: &str, text: &[u8]) -> Result<std::fs::File> {
 }
 
 /// This process ends with its parent. Checked after it is set: a parent that is gone by then sends nothing.
-fn die_with(parent: Pid) -> Result<()> {
+pub fn die_with(parent: Pid) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     anyhow::ensure!(getppid() == parent, "the master is gone");
     Ok(())

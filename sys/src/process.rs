@@ -98,10 +98,32 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor from 3 up but one: what a process does that only waits for another one from then on. To be called where
+/// nothing else that owns a descriptor is used any more.
+pub fn close_from_3_but(keep: BorrowedFd<'_>) {
+    let keep = keep.as_raw_fd().max(2) as u32;
+    // SAFETY: close_range has no memory effects; the caller uses no other descriptor afterwards (and would only get EBADF).
+    unsafe {
+        if keep > 3 {
+            libc::syscall(libc::SYS_close_range, 3u32, keep - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, keep + 1, u32::MAX, 0);
+    }
+}
+
 /// Marks every descriptor from 3 up close-on-exec: what the parent left open does not leak into apps.
 pub fn cloexec_from_3() -> Result<()> {
     // SAFETY: close_range with CLOSE_RANGE_CLOEXEC only sets a flag on descriptors.
     match unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// The nice value of this process and of all that it starts.
+pub fn renice(nice: i32) -> Result<()> {
+    // SAFETY: integer arguments only.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } {
         -1 => Err(Error::last_os_error()),
         _ => Ok(()),
     }

@@ -127,7 +127,8 @@ pub enum FromWorker {
 /// Master to worker. (A graceful end is SIGHUP, an end at once SIGTERM, as in uWSGI.)
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub enum ToWorker {
-    /// Stop accepting, keep running (SIGTSTP to the master); `false` resumes.
+    /// Stop accepting, keep running (SIGTSTP to the master); `false` resumes. `false` to a worker that accepts already has it look at its
+    /// listeners anew: a worker that was killed may have been woken for a connection (EPOLLEXCLUSIVE wakes one) that it never took.
     Pause(bool),
     /// As [`ToZygote::Logs`].
     Logs,

@@ -270,6 +270,11 @@ impl<'w> Shared<'w> {
     pub fn pause(&self, paused: bool) {
         let mut inside = self.inside();
         inside.paused = paused;
+        if !paused && inside.listening {
+            // Said without need when another worker has ended: it may have taken a wake-up with it. To register anew is to look anew.
+            inside.listening = false;
+            self.config.listeners.iter().for_each(|listener| drop(self.epoll.delete(listener)));
+        }
         self.update_listeners(&mut inside);
         if self.busy.load(SeqCst) == 0 {
             self.show(if paused { Status::Pause } else { Status::Idle });

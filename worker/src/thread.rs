@@ -108,6 +108,18 @@ impl Thread<'_> {
         }
     }
 
+    /// This worker alone may have been woken for a connection that it has not taken yet: nobody else would come for it.
+    fn accept_leftovers(&mut self) {
+        for index in 0..self.shared.config.listeners.len() {
+            let Some(protocol) = self.shared.config.boot.listeners.get(index).map(|l| l.protocol) else { continue };
+            for _ in 0..BURST {
+                let Ok(socket) = imperator_sys::socket::accept(self.shared.config.listeners[index].as_fd()) else { break };
+                self.shared.arrived();
+                self.work_on(Connection::new(socket, index, protocol));
+            }
+        }
+    }
+
     /// No descriptors, no memory, or worse: asking again at once would be a busy loop.
     fn wait_for_room(&self, error: Errno) {
         if self.shared.starve() {
@@ -208,6 +220,7 @@ impl Thread<'_> {
         if !self.shared.drain(code) {
             return;
         }
+        self.accept_leftovers();
         for mut connection in self.shared.take_all(|c| !c.has_bytes()) {
             connection.buffer.unpark(&mut self.pool);
             let idle = connection.served > 0 || connection.lingering.is_some();

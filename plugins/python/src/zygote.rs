@@ -139,6 +139,12 @@ impl<'py> Zygote<'py> {
 
     fn load_and_go(mut self) -> anyhow::Result<i32> {
         let loaded = self.load_first().map_err(|error| explain(self.py, error))?;
+        if let (Some(plan), Load::Done) = (&self.instance.boot.drop, &loaded) {
+            plan.enter(&imperator_worker::hooks::Hooks::parse(&self.instance.boot.settings.hooks)?)?;
+            if self.instance.boot.role == Role::Zygote {
+                end_with_parent(self.instance)?; // a change of user forgets it
+            }
+        }
         if self.instance.boot.role == Role::Single {
             return match loaded {
                 Load::Done => self.alone(),

@@ -1,0 +1,88 @@
+//! Without a master: the started process becomes the user's interpreter and serves itself (`master = false`), or runs a script (`pyrun`).
+
+use anyhow::Result;
+use imperator_worker::control::Role;
+use imperator_worker::log::diag::say;
+use imperator_worker::scoreboard::Scoreboard;
+use imperator_worker::settings::{Log, Settings};
+
+use super::Start;
+use super::spawn::Recipe;
+use crate::logs::Logs;
+use crate::privileges::plan;
+use crate::sockets::Bound;
+
+/// Which role a process without a master has; `None`: there is a master.
+pub fn role(settings: &Settings, vassal: bool) -> Option<Role> {
+    if settings.python.pyrun.is_some() {
+        return Some(Role::Script);
+    }
+    // A vassal always has one, as it is the master that talks to the emperor.
+    (!settings.process.master && !vassal && settings.emperor.sources.is_empty()).then_some(Role::Single)
+}
+
+/// The settings of a process that nobody reads log lines for: they go straight to the file.
+pub fn without_log_master(settings: &Settings) -> Settings {
+    let log = &settings.log;
+    let needs_master = log.master || !log.loggers.is_empty() || !log.req_loggers.is_empty() || !log.routes.is_empty();
+    if !needs_master {
+        return settings.clone();
+    }
+    say("warning: log-master, logger, req-logger and log-route need a master: lines go to the log itself");
+    let none = Vec::new;
+    let log = Log {
+        master: false,
+        loggers: none(),
+        req_loggers: none(),
+        routes: none(),
+        req_routes: none(),
+        drain: none(),
+        filter: none(),
+        encoders: none(),
+        req_encoders: none(),
+        ..log.clone()
+    };
+    Settings { log, ..settings.clone() }
+}
+
+/// Becomes the interpreter. Returns only if that fails.
+pub fn become_interpreter(
+    role: Role,
+    settings: &Settings,
+    start: &Start,
+    listeners: &[Bound],
+    logs: &Logs,
+    started_at: u64,
+) -> Result<i32> {
+    let scoreboard = Scoreboard::create(settings.process.workers, settings.process.threads.max(1))?;
+    let (plan, place) = plan(settings)?;
+    let recipe = Recipe {
+        role,
+        settings,
+        start,
+        generation: 1,
+        listeners,
+        scoreboard: &scoreboard,
+        request_log: logs.request_log(),
+        log: None,
+        started_at,
+        plan: &plan,
+        place,
+    };
+    match recipe.in_place()? {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_master() {
+        let mut settings = Settings::default();
+        assert_eq!(role(&settings, false), None);
+        settings.process.master = false;
+        assert_eq!((role(&settings, false), role(&settings, true)), (Some(Role::Single), None));
+        settings.python.pyrun = Some("x.py".into());
+        assert_eq!(role(&settings, false), Some(Role::Script));
+    }
+}
