@@ -24,5 +24,6 @@ fn a_real_nginx_reaches_it_by_uwsgi_pass() {
     server.start_ini("socket = {sock}\nchmod-socket = 666\nwsgi-file = app.py\n").ready("{sock}");
     let nginx = Nginx::start(&server.fill("location / { uwsgi_pass unix:{sock}; }"));
     let answer = http(&nginx.address(), "/through").expect("an answer");
-    assert_eq!((answer.status, answer.text().ends_with(" /through")), (200, true));
+    // nginx chunks a body that came without a length
+    assert_eq!((answer.status, answer.text().contains(" /through")), (200, true));
 }
