@@ -84,8 +84,9 @@ impl Master {
         match service {
             STATS => self.serve_stats(),
             WATCHER => {
-                let events = self.services.watcher.as_mut().map(|w| w.on_ready(Instant::now()));
-                self.touched(events.unwrap_or_default());
+                if let Some(watcher) = &mut self.services.watcher {
+                    watcher.on_ready(Instant::now());
+                }
             }
             FIFO => self.read_fifo(),
             LOGS => self.logs.on_ready(),

@@ -22,6 +22,11 @@ pub use what::{Touch, WatchError, watched};
 /// How often files are looked at that inotify cannot watch; uWSGI looks at all of them once a second.
 const SLOW: Duration = Duration::from_secs(3);
 
+/// A file is looked at when nothing has happened to it for so long: creating, writing and closing it is one touch.
+const QUIET: Duration = Duration::from_millis(50);
+/// But not later than that after the first event.
+const LATEST: Duration = Duration::from_secs(1);
+
 /// One file that was touched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -38,6 +43,8 @@ pub struct Watcher {
     /// Directories that inotify could not watch: look at every file every [`SLOW`].
     blind: bool,
     looked: Instant,
+    /// When something began to happen, and when to look.
+    stirred: Option<(Instant, Instant)>,
 }
 
 #[derive(Debug)]
@@ -66,21 +73,26 @@ impl Watcher {
         }
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let files = files.into_iter().map(|(path, what)| Watched { stamp: stamp(&path), path, what }).collect();
-        let mut watcher = Self { inotify, files, blind: false, looked: now };
+        let mut watcher = Self { inotify, files, blind: false, looked: now, stirred: None };
         watcher.watch_directories();
         Ok(Some(watcher))
     }
 
-    /// The files that changed since the last look.
-    pub fn on_ready(&mut self, now: Instant) -> Vec<Event> {
-        if self.drain() { self.look(now) } else { vec![] }
+    /// Takes note of what happens; what came of it is told by [`Self::on_deadline`], a moment later.
+    pub fn on_ready(&mut self, now: Instant) {
+        if self.drain() {
+            let first = self.stirred.map_or(now, |(first, _)| first);
+            self.stirred = Some((first, (now + QUIET).min(first + LATEST)));
+        }
     }
 
-    /// When to call [`Self::on_deadline`]; never, as long as inotify sees everything.
+    /// When to call [`Self::on_deadline`]: shortly after something happened, and now and then where inotify cannot see.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.blind.then(|| self.looked + SLOW)
+        let slow = self.blind.then(|| self.looked + SLOW);
+        self.stirred.map(|(_, due)| due).into_iter().chain(slow).min()
     }
 
+    /// The files that changed since the last look.
     pub fn on_deadline(&mut self, now: Instant) -> Vec<Event> {
         if self.next_deadline().is_some_and(|d| d <= now) { self.look(now) } else { vec![] }
     }
@@ -106,6 +118,7 @@ impl Watcher {
 
     fn look(&mut self, now: Instant) -> Vec<Event> {
         self.looked = now;
+        self.stirred = None;
         // Before the stamps: what changes between the two is seen by the next event.
         self.watch_directories();
         let mut events = vec![];
@@ -178,7 +191,29 @@ mod tests {
 
     /// Events are queued before the system call that caused them returns, so that nothing needs waiting for.
     fn touched(watcher: &mut Watcher) -> bool {
-        !watcher.on_ready(Instant::now()).is_empty()
+        watcher.on_ready(Instant::now());
+        watcher.next_deadline().is_some_and(|due| !watcher.on_deadline(due).is_empty())
+    }
+
+    #[test]
+    fn creating_and_writing_is_one_touch_and_a_busy_file_is_looked_at_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mut w = watcher(&path);
+        let start = Instant::now();
+        std::fs::write(&path, "").unwrap();
+        w.on_ready(start);
+        assert_eq!(w.on_deadline(start), []);
+        set_mtime(&path, 5);
+        w.on_ready(start + QUIET / 2);
+        assert_eq!(w.on_deadline(start + QUIET), []);
+        assert_eq!(w.on_deadline(start + QUIET * 2).len(), 1);
+        assert_eq!(w.next_deadline(), None);
+        for step in 0..30 {
+            set_mtime(&path, 10 + step);
+            w.on_ready(start + QUIET * step as u32);
+        }
+        assert_eq!(w.next_deadline(), Some(start + LATEST));
     }
 
     fn set_mtime(path: &Path, seconds: u64) {
