@@ -81,11 +81,14 @@ pub struct Request<'c> {
     app: Option<u32>,
     read_errors: u32,
     failed: bool,
+    /// Encoded block of what the app added to the variables, for the log line.
+    added: Vec<u8>,
+    log_asked: bool,
 }
 
 impl<'c> Request<'c> {
     pub(crate) fn new(parts: Parts<'c>) -> Self {
-        Self { parts, app: None, read_errors: 0, failed: false }
+        Self { parts, app: None, read_errors: 0, failed: false, added: Vec::new(), log_asked: false }
     }
 
     /// The variables as the front end sent them (or as the HTTP head was turned into them).
@@ -223,6 +226,20 @@ impl<'c> Request<'c> {
         Vars::parse(self.parts.logvars).ok()?.get(name)
     }
 
+    /// `uwsgi.add_var`: a variable that the log line can name. Whether there was room: all of them together are at most 65535 bytes, encoded.
+    pub fn add_var(&mut self, name: &[u8], value: &[u8]) -> bool {
+        let fits = !name.is_empty() && self.added.len() + name.len() + value.len() + 4 <= usize::from(u16::MAX);
+        if fits {
+            vars::push(&mut self.added, name, value);
+        }
+        fits
+    }
+
+    /// `uwsgi.log_this_request`: the line is written although `disable-logging` holds.
+    pub fn ask_for_log(&mut self) {
+        self.log_asked = true;
+    }
+
     /// Counts an exception of the app's (worker, core and app counters).
     pub fn count_exception(&mut self) {
         self.failed = true;
@@ -253,6 +270,14 @@ impl<'c> Request<'c> {
     /// The encoded block of log variables.
     pub(crate) fn logvars(&self) -> &[u8] {
         self.parts.logvars
+    }
+
+    pub(crate) fn added_vars(&self) -> &[u8] {
+        &self.added
+    }
+
+    pub(crate) fn is_log_asked(&self) -> bool {
+        self.log_asked
     }
 
     pub(crate) fn body(&mut self) -> &mut Body<'c> {

@@ -259,6 +259,8 @@ fn record<'r>(shared: &Shared<'_>, request: &'r Request<'_>, incoming: &Incoming
     Record {
         vars: Some(vars),
         logvars: request.logvars(),
+        added: request.added_vars(),
+        asked: request.is_log_asked(),
         pid: shared.pid,
         worker: shared.config.worker,
         core: request.core(),

@@ -26,6 +26,14 @@ pub fn development(py: Python<'_>) -> PyResult<Py<PyModule>> {
     Ok(MODULE.get_or_try_init(py, || module(py, "development", include_str!("embedded/development.py")))?.clone_ref(py))
 }
 
+/// Puts the functions for plain descriptors and files into the `uwsgi` module.
+pub fn add_descriptors(uwsgi: &Bound<'_, PyModule>) -> PyResult<()> {
+    let descriptors = module(uwsgi.py(), "descriptors", include_str!("embedded/descriptors.py"))?;
+    ["async_connect", "close", "connect", "extract", "parsefile", "recv", "send"]
+        .into_iter()
+        .try_for_each(|name| uwsgi.add(name, descriptors.getattr(uwsgi.py(), name)?))
+}
+
 fn module(py: Python<'_>, name: &str, text: &str) -> PyResult<Py<PyModule>> {
     let (file, name) = (CString::new(format!("<imperator {name}>"))?, CString::new(format!("imperator_python.{name}"))?);
     Ok(PyModule::from_code(py, &CString::new(text)?, &file, &name)?.unbind())

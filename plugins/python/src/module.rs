@@ -20,6 +20,7 @@ pub fn install(py: Python<'_>, instance: &'static Instance) -> PyResult<()> {
     facts(&module, instance)?;
     functions(&module)?;
     crate::request_api::add(&module)?;
+    crate::embedded::add_descriptors(&module)?;
     crate::not_built::add(&module, instance)?;
     py.import("sys")?.getattr("modules")?.set_item("uwsgi", module)
 }

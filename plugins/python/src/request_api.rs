@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use imperator_worker::request::{BodyError, WriteError};
 use imperator_worker::scoreboard::CoreCell;
-use pyo3::exceptions::{PyOSError, PyTypeError};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
@@ -17,6 +17,8 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(set_logvar, module)?)?;
     module.add_function(wrap_pyfunction!(get_logvar, module)?)?;
     module.add_function(wrap_pyfunction!(set_user_harakiri, module)?)?;
+    module.add_function(wrap_pyfunction!(add_var, module)?)?;
+    module.add_function(wrap_pyfunction!(log_this_request, module)?)?;
     module.add_function(wrap_pyfunction!(connection_fd, module)?)?;
     module.add_function(wrap_pyfunction!(ready_fd, module)?)?;
     module.add_function(wrap_pyfunction!(cl, module)?)?;
@@ -61,7 +63,24 @@ fn get_logvar<'py>(py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Option
 /// The master kills this worker after so many seconds; 0 takes it back.
 #[pyfunction]
 fn set_user_harakiri(py: Python<'_>, seconds: u32) -> PyResult<()> {
-    with_current(py, |request| request.set_harakiri(seconds))
+    with_current(py, |request| request.set_harakiri(seconds))?;
+    // The master sleeps until the next deadline that it knows. Without one there is nobody to strike.
+    let _ = crate::module::here()?.tell_master(&imperator_worker::control::FromWorker::Deadline);
+    Ok(())
+}
+
+/// A variable more that log-format's %(var.NAME) knows.
+#[pyfunction]
+fn add_var(py: Python<'_>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let (name, value) = (text(name)?, text(value)?);
+    let fits = with_current(py, |request| request.add_var(&name, &value))?;
+    if fits { Ok(true) } else { Err(PyValueError::new_err("add_var: no name, or no room for more variables")) }
+}
+
+/// Writes the request's log line although `disable-logging` holds.
+#[pyfunction]
+fn log_this_request(py: Python<'_>) -> PyResult<()> {
+    with_current(py, |request| request.ask_for_log())
 }
 
 #[pyfunction]

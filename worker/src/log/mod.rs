@@ -21,6 +21,10 @@ pub(crate) struct Record<'r> {
     pub vars: Option<Vars<'r>>,
     /// Encoded block of `uwsgi.set_logvar`.
     pub logvars: &'r [u8],
+    /// Encoded block of `uwsgi.add_var`.
+    pub added: &'r [u8],
+    /// `uwsgi.log_this_request`.
+    pub asked: bool,
     pub pid: u32,
     pub worker: u32,
     pub core: u32,
@@ -49,7 +53,8 @@ pub(crate) struct Record<'r> {
 
 impl Record<'_> {
     fn var(&self, name: &[u8]) -> &[u8] {
-        self.vars.and_then(|v| v.get(name)).unwrap_or_default()
+        let added = Vars::parse(self.added).ok().and_then(|v| v.get(name));
+        added.or_else(|| self.vars?.get(name)).unwrap_or_default()
     }
 
     /// For messages.
@@ -113,6 +118,8 @@ pub(crate) mod tests {
     pub fn record(block: &[u8]) -> Record<'_> {
         Record {
             vars: Vars::parse(block).ok(),
+            added: &[],
+            asked: false,
             logvars: b"",
             pid: 7,
             worker: 1,

@@ -6,6 +6,7 @@ use crate::settings::Log;
 /// All of them; with `disable-logging` only those that another option asks for.
 pub(crate) fn wanted(log: &Log, record: &Record<'_>) -> bool {
     !log.disable
+        || record.asked
         || (log.log_4xx && (400..500).contains(&record.status))
         || (log.log_5xx && (500..600).contains(&record.status))
         || (log.slow > 0 && record.micros / 1000 >= log.slow)
@@ -33,6 +34,7 @@ mod tests {
         assert!(!wanted(&Log { slow: 200, ..off.clone() }, &slow));
         assert!(wanted(&Log { big: Some(5), ..off.clone() }, &slow));
         assert!(!wanted(&Log { big: Some(6), ..off.clone() }, &slow));
+        assert!(wanted(&off, &Record { asked: true, ..record(b"") }));
         assert!(wanted(&Log { zero: true, ..off.clone() }, &Record { body_bytes: 0, ..record(b"") }));
         assert!(wanted(&Log { sendfile: true, ..off.clone() }, &Record { by_sendfile: true, ..record(b"") }));
         assert!(wanted(&Log { ioerror: true, ..off }, &Record { write_errors: 1, ..record(b"") }));
