@@ -19,6 +19,8 @@ pub struct Block {
     /// The option that opened it.
     pub key: String,
     pub line: u32,
+    /// The value of that option.
+    pub value: String,
     pub body: Body,
 }
 
@@ -46,6 +48,17 @@ pub struct Facts<'a> {
     pub env: &'a HashMap<String, String>,
     /// The first value of a key above.
     pub defined: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Body {
+    /// Whether no line of it counts.
+    pub fn is_skipped(&self) -> bool {
+        match self {
+            Self::Skip => true,
+            Self::Once(_) => false,
+            Self::Each(items) => items.is_empty(),
+        }
+    }
 }
 
 /// Any of them ends any block.

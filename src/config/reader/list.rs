@@ -98,9 +98,10 @@ impl<'a> List<'a> {
             *block = self.open(&pair, origin)?;
             return if block.is_some() { Ok(()) } else { self.add(pair, origin) };
         };
+        self.ask_again(open, &pair, origin)?;
         let opener = blocks::is_opener(&pair.key);
         match &open.body {
-            Body::Skip if opener => {
+            body if body.is_skipped() && opener => {
                 let text = format!(
                     "`{}` inside the block of `{}` (line {}): blocks cannot be nested, so the next end ends both",
                     pair.key, open.key, open.line
@@ -108,14 +109,35 @@ impl<'a> List<'a> {
                 self.warn(origin, text);
                 Ok(())
             }
-            Body::Skip => Ok(()),
             _ if opener => {
                 let what = What::Nested { key: pair.key, outer: open.key.clone(), line: open.line };
                 Err(ReadError { origin: origin.clone(), what })
             }
+            Body::Skip => Ok(()),
             Body::Once(item) => self.add(pair.with_item(item.as_deref()), origin),
             Body::Each(items) => items.iter().try_for_each(|item| self.add(pair.with_item(Some(item)), origin)),
         }
+    }
+
+    /// uWSGI asks the condition anew at each line, so that a line of an `if-not-opt` may end what it began.
+    fn ask_again(&mut self, block: &mut Block, pair: &Pair, origin: &Origin) -> Result<(), ReadError> {
+        if block.key != "if-not-opt" || block.body.is_skipped() {
+            return Ok(());
+        }
+        if let Some(body) = self.body(&block.key, &block.value, origin)? {
+            if body.is_skipped() {
+                let (key, tested, line) = (&pair.key, &block.value, block.line);
+                self.warn(origin, format!("`{key}` is ignored: `if-not-opt = {tested}` (line {line}) holds no longer, because a line of its block set it; set that last"));
+            }
+            block.body = body;
+        }
+        Ok(())
+    }
+
+    fn body(&self, key: &str, value: &str, origin: &Origin) -> Result<Option<Body>, ReadError> {
+        let defined = |key: &str| self.entries.iter().find(|entry| entry.key == key).and_then(|entry| entry.value.clone());
+        let facts = Facts { context: self.context, env: &self.env, defined: &defined };
+        blocks::open(key, value, &facts).map_err(|what| ReadError { origin: origin.clone(), what })
     }
 
     /// The block that the pair opens, having put it into the list.
@@ -130,12 +152,9 @@ impl<'a> List<'a> {
         if matches!(pair.key.as_str(), "if-opt" | "if-not-opt") {
             self.referenced.extend(value.split('=').next().map(str::to_owned));
         }
-        let entries = &self.entries;
-        let defined = |key: &str| entries.iter().find(|entry| entry.key == key).and_then(|entry| entry.value.clone());
-        let facts = Facts { context: self.context, env: &self.env, defined: &defined };
-        let body = blocks::open(&pair.key, &value, &facts).map_err(|what| ReadError { origin: origin.clone(), what })?;
+        let body = self.body(&pair.key, &value, origin)?;
         self.push(pair.clone(), origin)?;
-        Ok(body.map(|body| Block { key: pair.key.clone(), line: pair.line, body }))
+        Ok(body.map(|body| Block { key: pair.key.clone(), line: pair.line, value, body }))
     }
 
     /// One pair outside blocks: into the list, and at work if it is one of those that act at once.

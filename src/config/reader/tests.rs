@@ -367,6 +367,19 @@ fn conditions_keep_or_drop_their_lines() {
 }
 
 #[test]
+fn a_line_of_if_not_opt_may_end_the_condition() {
+    let place = ini("if-not-opt = b\na = 1\nb = 1\nc = 1\nendif\nd = 1\nif-not-opt = b=2\ne = %(_)\nendif\n");
+    assert_eq!(place.shown(&["x.ini"]), ["if-not-opt = b", "a = 1", "b = 1", "endif = ", "d = 1", "if-not-opt = b=2", "e = 1", "endif = "]);
+    let warnings = place.warnings(&["x.ini"]);
+    assert!(warnings[0].starts_with("x.ini:5: `c` is ignored: `if-not-opt = b` (line 2)"), "{warnings:?}");
+}
+
+#[test]
+fn a_loop_without_items_swallows_a_block_as_a_condition_does() {
+    assert_eq!(shown("for =\nif-env = HOME\nendif\na = 1\n"), ["for = ", "endif = ", "a = 1"]);
+}
+
+#[test]
 fn a_reload_is_told_by_the_environment() {
     let body = "if-reload\na = 1\nendif\nif-not-reload\nb = 1\nendif\n";
     assert_eq!(shown(body)[2..], ["if-not-reload = ", "b = 1", "endif = "]);
