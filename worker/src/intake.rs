@@ -212,4 +212,17 @@ mod tests {
             [3, 0, 0, u64::MAX]
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_a_beginning_is_never_refused_when_the_whole_is_not(bytes: Vec<u8>, cut: usize) {
+            let cut = cut % (bytes.len() + 1);
+            if matches!(uwsgi(&bytes[..cut], LIMITS, &[0], false), Intake::Refused(_)) {
+                proptest::prop_assert!(matches!(uwsgi(&bytes, LIMITS, &[0], false), Intake::Refused(_)));
+            }
+            if matches!(http(&bytes[..cut], LIMITS, (0, 0), false), Intake::Refused(_)) {
+                proptest::prop_assert!(matches!(http(&bytes, LIMITS, (0, 0), false), Intake::Refused(_)));
+            }
+        }
+    }
 }
