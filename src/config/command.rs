@@ -53,7 +53,7 @@ fn of(entry: &Entry, all: &[Entry]) -> Option<Command> {
         "dump-options" => on.then(|| Command::Print(table::names().map(str::to_owned).collect())),
         "plugins-list" => print(&["python3", "the Python of `home`, of `python-bin`, or the first python3 on PATH"]),
         "logger-list" => print(&["file", "fd", "stdio", "socket", "syslog", "rsyslog"]),
-        "cheaper-algo-list" => print(&["spare", "backlog", "manual"]),
+        "cheaper-algo-list" => print(&["spare", "manual"]),
         "imperial-monitor-list" => print(&["dir", "glob"]),
         _ => None,
     }

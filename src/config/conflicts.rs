@@ -83,6 +83,10 @@ pub fn warnings(settings: &Settings, around: &Surroundings) -> Vec<Diagnostic> {
     {
         found.push((vec!["cheaper-initial"], "`cheaper-initial` does nothing without `cheaper`".into()));
     }
+    let algorithm = settings.process.cheaper_algo.as_str();
+    if !matches!(algorithm, "spare" | "manual") {
+        found.push((vec!["cheaper-algo"], format!("`cheaper-algo = {algorithm}` is not done yet: `spare` stands in for it")));
+    }
     found.into_iter().map(|(names, text)| Diagnostic::new(&origin(settings, &names), text)).collect()
 }
 
@@ -146,5 +150,11 @@ mod tests {
         assert!(warnings[0].text.contains("`harakiri` does nothing"));
         assert_eq!(super::warnings(&settings(&lines), &Surroundings { vassal: true, ..AROUND }), vec![], "a vassal always has one");
         assert_eq!(super::warnings(&settings(&lines[1..]), &AROUND), vec![]);
+    }
+
+    #[test]
+    fn an_algorithm_that_is_not_done_is_told() {
+        let told = |algorithm| super::warnings(&settings(&[("cheaper-algo", algorithm)]), &AROUND).len();
+        assert_eq!((told("busyness"), told("manual"), told("spare")), (1, 0, 0));
     }
 }

@@ -206,10 +206,7 @@ fn compared(test: &str, lookup: impl Fn(&str) -> Option<String>) -> (bool, Optio
 
 /// Plugins of uWSGI's whose work is done by this program itself.
 fn is_built_in(plugin: &str) -> bool {
-    let name = plugin.rsplit_once(':').map_or(plugin, |(_, name)| name);
-    let name = name.strip_suffix("_plugin.so").unwrap_or(name);
-    name.trim_end_matches(|last: char| last.is_ascii_digit() || last == '.') == "python"
-        || matches!(name, "http" | "logfile" | "logsocket" | "rsyslog" | "syslog")
+    crate::config::plugins::identify(plugin) != crate::config::plugins::Plugin::Unknown
 }
 
 #[cfg(test)]

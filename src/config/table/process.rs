@@ -62,7 +62,7 @@ pub static OPTIONS: &[Spec] = &[
     int("cheaper-step", &[], "workers to start at a time (1)", set_number!(process.cheaper_step)).with_master(),
     long("cheaper-overload", &[], "seconds of overload before more workers are started (3)", set_number!(process.cheaper_overload))
         .with_master(),
-    text("cheaper-algo", &[], "how the number of workers is chosen: spare, backlog or manual", Status::Done(cheaper_algo)).with_master(),
+    text("cheaper-algo", &[], "how the number of workers is chosen: spare or manual", Status::Done(cheaper_algo)).with_master(),
     flag("cheaper-algo-list", &["cheaper-algos-list", "cheaper-list"], "print the algorithms", Status::Immediate),
     int("cheaper-idle", &[], "seconds without requests before a worker goes", later("use `cheaper-overload`")),
     long("cheaper-rss-limit-soft", &[], "bytes of memory above which no worker is added", later("use `reload-on-rss`")),
@@ -72,10 +72,10 @@ pub static OPTIONS: &[Spec] = &[
     long("cheaper-busyness-multiplier", &[], "cycles to wait before a worker goes", later("use `cheaper-algo = spare`")),
     long("cheaper-busyness-penalty", &[], "cycles added when a worker came back too soon", later("use `cheaper-algo = spare`")),
     flag("cheaper-busyness-verbose", &[], "log the busyness", later("read the stats")),
-    int("cheaper-busyness-backlog-alert", &[], "queue length for emergency workers", later("use `cheaper-algo = backlog`")),
-    long("cheaper-busyness-backlog-multiplier", &[], "cycles before emergency workers go", later("use `cheaper-algo = backlog`")),
-    int("cheaper-busyness-backlog-step", &[], "emergency workers at a time", later("use `cheaper-algo = backlog`")),
-    long("cheaper-busyness-backlog-nonzero", &[], "seconds of a queue that is not empty", later("use `cheaper-algo = backlog`")),
+    int("cheaper-busyness-backlog-alert", &[], "queue length for emergency workers", later("use `cheaper-algo = spare`")),
+    long("cheaper-busyness-backlog-multiplier", &[], "cycles before emergency workers go", later("use `cheaper-algo = spare`")),
+    int("cheaper-busyness-backlog-step", &[], "emergency workers at a time", later("use `cheaper-algo = spare`")),
+    long("cheaper-busyness-backlog-nonzero", &[], "seconds of a queue that is not empty", later("use `cheaper-algo = spare`")),
     flag("cheap", &[], "start the workers with the first request", set_flag!(process.cheap)).with_master(),
     int("idle", &[], "seconds without requests after which all workers end", set_number!(process.idle)).with_master(),
     flag("die-on-idle", &[], "end the instance instead, when idle", set_flag!(process.die_on_idle)).with_master(),
@@ -174,10 +174,11 @@ fn cheaper(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
+/// Those of uWSGI's that are not done yet are told apart from mistakes: `spare` stands in for them, and a warning says so.
 fn cheaper_algo(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     match value.map_or("", values::without_comment) {
-        known @ ("spare" | "backlog" | "manual") => settings.process.cheaper_algo = known.into(),
-        other => return Err(format!("`{other}` is not built in: spare, backlog and manual are")),
+        known @ ("spare" | "manual" | "backlog" | "busyness" | "spare2" | "backlog2") => settings.process.cheaper_algo = known.into(),
+        other => return Err(format!("`{other}` is no algorithm: spare and manual are")),
     }
     Ok(())
 }
