@@ -273,7 +273,9 @@ impl<'w> Shared<'w> {
         if !paused && inside.listening {
             // Said without need when another worker has ended: it may have taken a wake-up with it. To register anew is to look anew.
             inside.listening = false;
-            self.config.listeners.iter().for_each(|listener| drop(self.epoll.delete(listener)));
+            for listener in &self.config.listeners {
+                let _ = self.epoll.delete(listener);
+            }
         }
         self.update_listeners(&mut inside);
         if self.busy.load(SeqCst) == 0 {

@@ -109,10 +109,11 @@ impl Thread<'_> {
     }
 
     /// This worker alone may have been woken for a connection that it has not taken yet: nobody else would come for it.
+    /// One for each thread that slept; whatever more there is has woken another worker.
     fn accept_leftovers(&mut self) {
         for index in 0..self.shared.config.listeners.len() {
             let Some(protocol) = self.shared.config.boot.listeners.get(index).map(|l| l.protocol) else { continue };
-            for _ in 0..BURST {
+            for _ in 0..self.shared.settings.process.threads.max(1) {
                 let Ok(socket) = imperator_sys::socket::accept(self.shared.config.listeners[index].as_fd()) else { break };
                 self.shared.arrived();
                 self.work_on(Connection::new(socket, index, protocol));
