@@ -16,6 +16,7 @@ pub enum What {
     /// The pipe to the emperor above us.
     Above,
     Stats,
+    Logs,
     Pipe(Key),
     Demand(Key),
     /// Output of the program that names the socket of a vassal.

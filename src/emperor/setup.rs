@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, bail};
@@ -15,6 +15,7 @@ use imperator_worker::settings::{Emperor, Settings};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, umask};
 
 use super::Place;
 use super::above::Above;
@@ -25,6 +26,9 @@ use super::poller::{Poller, What};
 use super::shell::{End, Shell};
 use super::sources::{Monitor, Rules, monitor};
 use super::watch::Watch;
+use crate::identity::{Moment, Vacuum, write_pidfiles};
+use crate::logs::Logs;
+use crate::master::{Waiting, detach};
 use crate::privileges;
 use crate::stats::StatsServer;
 
@@ -36,17 +40,62 @@ pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
             return Ok(1);
         }
     }
+    let first_dir = std::env::current_dir().context("the working directory")?;
+    let is_vassal = std::env::var_os(super::above::FD_ENV).is_some();
+    let mut outfit = (place == Place::First).then(|| Outfit::put_on(settings, is_vassal)).transpose()?;
     name_process(settings, place);
     let start_dir = std::env::current_dir().context("the working directory")?;
     let above = if place == Place::First { Above::from_environment()? } else { None };
     let handed = above.is_some();
-    let shell = prepare(settings, place, start_dir.clone(), above)?;
+    let mut shell = prepare(settings, place, (&first_dir, &start_dir), above)?;
+    if let Some(outfit) = &mut outfit {
+        outfit.waiting.tell();
+        shell.use_logs(outfit.logs.take())?;
+    }
     let pipe = if handed { shell.above.as_ref().map(|a| a.fd().try_clone_to_owned()).transpose()? } else { None };
     let end = shell.run()?;
     clean_up(settings, &start_dir);
+    if let Some(outfit) = &outfit {
+        outfit.take_off(settings);
+    }
     match end {
         End::Exit(code) => Ok(code),
-        End::Again => again(&start_dir, pipe),
+        End::Again => again(&first_dir, pipe),
+    }
+}
+
+/// What an emperor that is nobody's child does for itself, as a master would: terminal, logs, pidfiles.
+struct Outfit {
+    waiting: Waiting,
+    logs: Option<Logs>,
+    vacuum: Vacuum,
+}
+
+impl Outfit {
+    /// Leaves the terminal (not if this is a vassal: its emperor waits for this very process), opens the logs, goes where `chdir` says.
+    fn put_on(settings: &Settings, is_vassal: bool) -> anyhow::Result<Self> {
+        let waiting = if is_vassal { Waiting::default() } else { detach(settings)? };
+        let logs = Logs::open(settings, vec![])?;
+        Hooks::parse(&settings.hooks)?.run("asap")?;
+        if let Some(mask) = settings.socket_options.umask {
+            umask(Mode::from_bits_truncate(mask));
+        }
+        if let Some(directory) = &settings.process.chdir {
+            std::env::set_current_dir(directory).with_context(|| format!("chdir = {directory}"))?;
+        }
+        write_pidfiles(&settings.process, Moment::Early, std::process::id() as i32)?;
+        let mut vacuum = Vacuum::default();
+        vacuum.pidfiles(&settings.process);
+        Ok(Self { waiting, logs: Some(logs), vacuum })
+    }
+
+    fn take_off(&self, settings: &Settings) {
+        if !settings.process.vacuum {
+            return;
+        }
+        for (path, error) in self.vacuum.run(std::process::id() as i32) {
+            tracing::warn!("[emperor] cannot remove {}: {error}", path.display());
+        }
     }
 }
 
@@ -64,10 +113,10 @@ fn name_process(settings: &Settings, place: Place) {
     }
 }
 
-fn prepare(settings: &Settings, place: Place, start_dir: PathBuf, above: Option<Above>) -> anyhow::Result<Shell> {
+fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &Path), above: Option<Above>) -> anyhow::Result<Shell> {
     let options = &settings.emperor;
     let rules = Rules { extra: options.extra_extension.clone(), nofollow: options.nofollow, tyrant_nofollow: options.tyrant_nofollow };
-    let sources = options.sources.iter().map(|line| monitor(line, &start_dir, &rules)).collect::<Result<Vec<_>, _>>()?;
+    let sources = options.sources.iter().map(|line| monitor(line, start_dir, &rules)).collect::<Result<Vec<_>, _>>()?;
     let hooks = Rc::new(Hooks::parse(&settings.hooks)?);
     let namespaces = clone_flags(options)?;
     let capabilities = options.cap.as_deref().map(bounding_set).transpose()?;
@@ -84,7 +133,16 @@ fn prepare(settings: &Settings, place: Place, start_dir: PathBuf, above: Option<
     if hooks.any("emperor-start") {
         hooks.run("emperor-start")?;
     }
+    let is_first = place == Place::First;
+    if is_first {
+        hooks.run("pre-jail")?;
+        hooks.run("as-root")?;
+    }
     drop_root(settings, place)?;
+    if is_first {
+        hooks.run("as-user")?;
+        write_pidfiles(&settings.process, Moment::Later, std::process::id() as i32)?;
+    }
     let signals = catch_signals()?;
     let watch =
         Watch::new().inspect_err(|e| tracing::warn!("[emperor] no inotify ({e}): files are looked at every emperor-freq seconds")).ok();
@@ -110,8 +168,10 @@ fn prepare(settings: &Settings, place: Place, start_dir: PathBuf, above: Option<
         namespaces,
         capabilities,
         scan_at: 0,
-        start_dir,
+        start_dir: start_dir.into(),
+        first_dir: first_dir.into(),
         end: End::Exit(0),
+        logs: None,
     };
     shell.listen_to_all()?;
     tracing::info!("[emperor] governing {} (pid {})", options.sources.join(", "), std::process::id());
@@ -119,6 +179,13 @@ fn prepare(settings: &Settings, place: Place, start_dir: PathBuf, above: Option<
 }
 
 impl Shell {
+    /// The log master's lines are taken in our loop.
+    fn use_logs(&mut self, logs: Option<Logs>) -> nix::Result<()> {
+        use std::os::fd::AsFd;
+        self.logs = logs;
+        self.logs.as_ref().map_or(Ok(()), |logs| self.poller.readable(logs.as_fd(), What::Logs))
+    }
+
     fn listen_to_all(&mut self) -> nix::Result<()> {
         use std::os::fd::AsFd;
         self.poller.readable(self.signals.as_fd(), What::Signals)?;

@@ -25,6 +25,7 @@ use super::notify::Notify;
 use super::poller::{Poller, What};
 use super::sources::{Monitor, Rules};
 use super::watch::Watch;
+use crate::logs::Logs;
 use crate::stats::StatsServer;
 
 /// Between two looks at the sources when every change is announced by the kernel.
@@ -59,7 +60,11 @@ pub struct Shell {
     pub(super) scan_at: u64,
     /// Where relative sources count from.
     pub(super) start_dir: PathBuf,
+    /// Where this process was started, before any `chdir`.
+    pub(super) first_dir: PathBuf,
     pub(super) end: End,
+    /// Of an emperor that is nobody's child; others write to what their parent gave them.
+    pub(super) logs: Option<Logs>,
 }
 
 /// How it ends.
@@ -68,6 +73,20 @@ pub enum End {
     Exit(i32),
     /// Our own emperor wants us to start anew.
     Again,
+}
+
+/// What is wrong with what a start in `directory` with our own arguments would read.
+fn configuration_error(directory: &std::path::Path) -> Option<String> {
+    let here = std::env::current_dir().ok();
+    let argv: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let env: Vec<(String, String)> =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    let result = std::env::set_current_dir(directory).map_err(|e| e.to_string());
+    let result = result.and_then(|()| crate::config::load(&argv, &env).map(drop).map_err(|e| e.to_string()));
+    if let Some(Err(error)) = here.map(std::env::set_current_dir) {
+        tracing::warn!("[emperor] cannot go back to where vassals are: {error}");
+    }
+    result.err()
 }
 
 pub fn now() -> Now {
@@ -100,7 +119,8 @@ impl Shell {
         let scan = (!self.core.is_ending()).then_some(self.scan_at);
         let in_ms = |at: Instant| monotonic_ms() + at.saturating_duration_since(Instant::now()).as_millis() as u64 + 1;
         let stats = self.stats.as_ref().and_then(StatsServer::next_deadline).map(in_ms);
-        [self.core.next_deadline(now()), scan, stats, self.asides.next_deadline()].into_iter().flatten().min()
+        let logs = self.logs.as_ref().and_then(Logs::next_deadline).map(in_ms);
+        [self.core.next_deadline(now()), logs, scan, stats, self.asides.next_deadline()].into_iter().flatten().min()
     }
 
     fn serve(&mut self, what: What) {
@@ -109,6 +129,7 @@ impl Shell {
             What::Sources => self.hear_of_files(),
             What::Above => self.hear_from_above(),
             What::Stats => self.answer_clients(),
+            What::Logs => self.logs.iter_mut().for_each(Logs::on_ready),
             What::Pipe(key) => self.read_pipe(&key),
             What::Demand(key) => self.wake(&key),
             What::Answer(key) => self.read_answer(&key),
@@ -125,6 +146,10 @@ impl Shell {
         self.asides.tick(time.ms);
         if let Some(stats) = &mut self.stats {
             stats.on_deadline(Instant::now());
+        }
+        if let Some(logs) = &mut self.logs {
+            let outcome = logs.on_deadline(Instant::now());
+            outcome.errors.iter().for_each(|t| tracing::warn!("[emperor] {t}"));
         }
     }
 
@@ -245,7 +270,13 @@ impl Shell {
         let order = self.above.as_mut().map(Above::read);
         match order {
             Some(Order::Stop) => self.begin_end(End::Exit(0)),
-            Some(Order::Reload) => self.begin_end(End::Again),
+            Some(Order::Reload) => match configuration_error(&self.first_dir) {
+                None => self.begin_end(End::Again),
+                Some(error) => {
+                    tracing::error!("[emperor] reload refused, nothing changes: the configuration has errors\n{error}");
+                    self.above.iter().for_each(Above::report);
+                }
+            },
             Some(Order::Gone) => {
                 if let Some(above) = &self.above {
                     self.poller.remove(above.fd(), &What::Above);

@@ -29,6 +29,7 @@ mod vassal;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+pub(crate) use daemon::{Waiting, detach};
 pub use order::Order;
 
 use crate::config::Loaded;

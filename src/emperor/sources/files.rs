@@ -24,7 +24,7 @@ enum Kind {
 }
 
 /// Whether a bare source is a pattern.
-pub fn is_glob(text: &str) -> bool {
+fn is_glob(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::core::{Found, Stamp};
 
-pub use files::{Files, is_glob};
+pub use files::Files;
 pub use valid::Rules;
 
 /// One source of vassals (an `emperor` line).
@@ -41,8 +41,6 @@ pub enum SourceError {
 
 /// Schemes that uWSGI's plugins or documentation know and this build does not have.
 const NOT_BUILT_IN: [&str; 6] = ["pg", "zmq", "amqp", "mongodb", "ldap", "zoo"];
-/// What `imperial-monitor-list` prints.
-pub const SCHEMES: [&str; 2] = ["dir", "glob"];
 
 /// The monitor for one `emperor` line.
 ///
