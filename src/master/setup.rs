@@ -37,6 +37,8 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     let role = single::role(settings, vassal);
     let settings = if role.is_some() { single::without_log_master(settings) } else { settings.clone() };
     std::env::set_current_dir(&start.directory)?;
+    imperator_worker::log::diag::install(settings.log.date.as_deref());
+    mask(&settings); // log files are made with it, too
     let logs = Logs::open(&settings, vec![])?;
     banner();
     let hooks = Hooks::parse(&settings.hooks)?;
@@ -68,9 +70,10 @@ pub fn again(number: &str, start: &Start) -> Result<i32> {
     let brutal = state.brutal;
     let start = Start { env: without_state(start, state.reloads), binary: state.binary.clone(), ..start.clone() };
     prctl::set_name(c"master")?;
-    say(&format!("gracefully (RE)spawned uWSGI master process (pid: {})", std::process::id()));
     let loaded = load(&start).map_err(|e| anyhow::anyhow!("the configuration has errors:\n{e}"));
     let newest = state.generations.last().map(|held| held.settings.clone()).unwrap_or_default();
+    imperator_worker::log::diag::install(loaded.as_ref().map_or(&newest, |l| &l.settings).log.date.as_deref());
+    say(&format!("gracefully (RE)spawned uWSGI master process (pid: {})", std::process::id()));
     let logs = logs_again(&mut state, loaded.as_ref().map_or(&newest, |l| &l.settings), &newest)?;
     let mut master = Master::resume(start.clone(), signals, logs, state)?;
     if let Err(error) = loaded.and_then(|loaded| next_generation(&mut master, &start, loaded, brutal)) {
@@ -125,9 +128,7 @@ fn banner() {
 
 /// What of the process the settings change for everything that follows.
 fn surroundings(settings: &Settings, start: &Start) -> Result<()> {
-    if let Some(mask) = settings.socket_options.umask {
-        umask(Mode::from_bits_truncate(mask));
-    }
+    mask(settings);
     std::env::set_current_dir(&start.directory)?;
     if let Some(directory) = &settings.process.chdir {
         std::env::set_current_dir(directory).with_context(|| format!("chdir = {directory}"))?;
@@ -136,6 +137,12 @@ fn surroundings(settings: &Settings, start: &Start) -> Result<()> {
         imperator_sys::process::renice(nice).with_context(|| format!("prio = {nice}"))?;
     }
     join_cgroups(&settings.privileges)
+}
+
+fn mask(settings: &Settings) {
+    if let Some(mask) = settings.socket_options.umask {
+        umask(Mode::from_bits_truncate(mask));
+    }
 }
 
 fn inherited(settings: &Settings, start: &Start) -> Vec<Inherited> {
