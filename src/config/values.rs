@@ -54,6 +54,17 @@ fn unsigned(value: &str) -> Result<u64, String> {
     digits.parse().map_err(|_| format!("`{value}` is too large"))
 }
 
+/// A number that may be negative (a nice value).
+///
+/// # Errors
+/// What is wrong, without the option's name.
+pub fn signed(value: Option<&str>) -> Result<i32, String> {
+    let value = without_comment(value.unwrap_or("1"));
+    let (sign, digits) = value.strip_prefix('-').map_or((1, value), |digits| (-1, digits));
+    let number = unsigned(digits)?;
+    i32::try_from(number).map(|number| sign * number).map_err(|_| format!("`{value}` is too large"))
+}
+
 /// `None` for an empty value: the option is as if it were not there.
 ///
 /// # Errors
@@ -131,6 +142,8 @@ mod tests {
         for value in ["many", "-1", "$(COUNT)", "4294967296", "99999999999999999999999", "-", "\"2\""] {
             assert!(number::<u32>(Some(value)).is_err(), "{value}");
         }
+        assert_eq!((signed(Some("-5")), signed(Some("7 ; x"))), (Ok(-5), Ok(7)));
+        assert!(signed(Some("--5")).is_err() && signed(Some("many")).is_err());
         assert_eq!(number::<u16>(Some("65536")), Err("`65536` is too large".into()));
     }
 

@@ -49,8 +49,8 @@ pub static OPTIONS: &[Spec] = &[
     list("envdir", &[], "environment variables from a directory, one a file", later("use `env` with @(FILE)")),
     list("early-envdir", &[], "as envdir, at once", later("use `env` with @(FILE)")),
     list("master-fifo", &[], "a named pipe that takes one-letter commands", add_text!(process.master_fifo)).with_master(),
-    int("cpu-affinity", &[], "CPUs a worker, round robin", later("use systemd's CPUAffinity= or taskset")),
-    int("prio", &[], "nice value of all processes", later("use systemd's Nice= or nice")),
+    int("cpu-affinity", &[], "CPUs a worker, round robin", set_number!(process.cpu_affinity)),
+    int("prio", &[], "nice value of all processes", Status::Done(nice)),
     int(
         "forkbomb-delay",
         &[],
@@ -140,6 +140,11 @@ fn threads(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
 fn lazy(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     settings.process.lazy = values::flag(value);
     settings.process.lazy_apps |= settings.process.lazy;
+    Ok(())
+}
+
+fn nice(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    settings.process.nice = Some(values::signed(value)?);
     Ok(())
 }
 
