@@ -31,8 +31,8 @@ prepare() {
     mkdir -p "$run"/{vassals,data,tmp,apps}
     cp -r tests/fixtures/{django,flask,plain} "$run/apps/"
     port=$(free_port "${DEMO_PORT:-8080}")
-    local params
-    params=$(ls /etc/nginx/uwsgi_params /usr/share/nginx/uwsgi_params 2>/dev/null | head -n 1)
+    local params=/etc/nginx/uwsgi_params
+    [ -e $params ] || params=/usr/share/nginx/uwsgi_params
     sed -e "s|@RUN@|$run|g" -e "s|@PORT@|$port|" -e "s|@PARAMS@|$params|" demo/nginx.conf > "$run/nginx.conf"
     export DEMO_DATA=$run/data
     (cd "$run/apps/django" &&
