@@ -23,6 +23,8 @@ impl Master {
             Err(error) => say(&format!("*** reload refused, nothing changes: the configuration has errors ***\n{error}")),
             Ok(_) => {
                 say("binary reloading uWSGI...");
+                // The start of a line that has no end yet lives in our memory only.
+                self.logs.finish();
                 let state = self.state(brutal);
                 let error = handover::exec(&state, &self.start.argv, &self.start.env);
                 say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));

@@ -209,13 +209,8 @@ impl CoreRow {
 fn status(state: &WorkerState, slot: WorkerSlot<'_>, cores: u32) -> &'static str {
     let running = (0..cores).filter_map(|id| slot.core(id)).any(|core| core.get(CoreCell::InRequest) != 0);
     match slot.get(WorkerCell::Status) {
-        _ if state.pid == 0 => {
-            if state.cheap {
-                "cheap"
-            } else {
-                "idle"
-            }
-        }
+        _ if state.pid == 0 && state.cheap => "cheap",
+        _ if state.pid == 0 => "idle",
         s if running || s == Status::Busy as u64 => "busy",
         s if s == Status::Pause as u64 || state.paused => "pause",
         _ => "idle",
