@@ -26,7 +26,7 @@ const TURNS: usize = 64;
 const LINGER_MS: u64 = 2000;
 const LINGER_BYTES: usize = 256 * 1024;
 /// Milliseconds for the first byte of a connection that was accepted just before a graceful end.
-const LAST_CALL_MS: u64 = 200;
+const LAST_CALL_MS: u64 = 2000;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,14 +111,17 @@ impl Thread<'_> {
     /// This worker alone may have been woken for a connection that it has not taken yet: nobody else would come for it.
     /// One for each thread that slept; whatever more there is has woken another worker.
     fn accept_leftovers(&mut self) {
-        for index in 0..self.shared.config.listeners.len() {
+        let mut leftovers = vec![];
+        for (index, listener) in self.shared.config.listeners.iter().enumerate() {
             let Some(protocol) = self.shared.config.boot.listeners.get(index).map(|l| l.protocol) else { continue };
             for _ in 0..self.shared.settings.process.threads.max(1) {
-                let Ok(socket) = imperator_sys::socket::accept(self.shared.config.listeners[index].as_fd()) else { break };
+                let Ok(socket) = imperator_sys::socket::accept(listener.as_fd()) else { break };
                 self.shared.arrived();
-                self.work_on(Connection::new(socket, index, protocol));
+                leftovers.push(Connection::new(socket, index, protocol));
             }
         }
+        // All are counted before the first is done: the last one that goes ends this worker.
+        leftovers.into_iter().for_each(|connection| self.work_on(connection));
     }
 
     /// No descriptors, no memory, or worse: asking again at once would be a busy loop.
