@@ -29,7 +29,15 @@ impl Master {
         json(&snapshot, settings.stats.minified)
     }
 
+    /// Whom the app runs as: the master itself may be root still.
+    fn user(&self) -> (u32, u32) {
+        let own = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+        let Some((_, runtime)) = self.current().filter(|(_, r)| !r.settings.privileges.master_as_root) else { return own };
+        runtime.plan.identity.as_ref().map_or(own, |i| (i.uid.unwrap_or(own.0), i.gid))
+    }
+
     fn bare_snapshot(&self) -> Snapshot {
+        let (uid, gid) = self.user();
         Snapshot {
             version: super::setup::UWSGI_VERSION.into(),
             listen_queue: 0,
@@ -37,8 +45,8 @@ impl Master {
             signal_queue: 0,
             load: 0,
             pid: std::process::id() as i32,
-            uid: nix::unistd::getuid().as_raw(),
-            gid: nix::unistd::getgid().as_raw(),
+            uid,
+            gid,
             cwd: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
             locks: vec![],
             sockets: vec![],
@@ -57,7 +65,8 @@ impl Master {
             paused: self.instance.paused,
             harakiri_count: slot.harakiris,
             last_spawn: runtime.born.get(&slot.id).copied().unwrap_or(0),
-            respawn_count: slot.lives.into(),
+            // One that is on its way counts: readers that see the old one gone look for the next number.
+            respawn_count: u64::from(slot.lives) + u64::from(matches!(slot.life, Life::Waiting { .. } | Life::Forking)),
             apps: runtime.apps.clone(),
         }
     }

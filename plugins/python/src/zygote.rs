@@ -138,12 +138,14 @@ impl<'py> Zygote<'py> {
     }
 
     fn load_and_go(mut self) -> anyhow::Result<i32> {
+        // `drop-after-init`: the interpreter is up, and no line of the app's has run.
+        let before = self.instance.boot.settings.privileges.drop_after_init;
+        if before {
+            self.drop_privileges()?;
+        }
         let loaded = self.load_first().map_err(|error| explain(self.py, error))?;
-        if let (Some(plan), Load::Done) = (&self.instance.boot.drop, &loaded) {
-            plan.enter(&imperator_worker::hooks::Hooks::parse(&self.instance.boot.settings.hooks)?)?;
-            if self.instance.boot.role == Role::Zygote {
-                end_with_parent(self.instance)?; // a change of user forgets it
-            }
+        if !before && matches!(loaded, Load::Done) {
+            self.drop_privileges()?;
         }
         if self.instance.boot.role == Role::Single {
             return match loaded {
@@ -162,6 +164,16 @@ impl<'py> Zygote<'py> {
                 Ok(code)
             }
         }
+    }
+
+    /// What the configuration wants given up only now.
+    fn drop_privileges(&self) -> anyhow::Result<()> {
+        let Some(plan) = &self.instance.boot.drop else { return Ok(()) };
+        plan.enter(&imperator_worker::hooks::Hooks::parse(&self.instance.boot.settings.hooks)?)?;
+        if self.instance.boot.role == Role::Zygote {
+            end_with_parent(self.instance)?; // a change of user forgets it
+        }
+        Ok(())
     }
 
     // -- loading
