@@ -106,7 +106,8 @@ impl Recipe<'_> {
     /// No interpreter, no extension, or the exec itself.
     pub fn exec(&self, control: Option<&SeqPacket>, master_pid: i32) -> Result<std::convert::Infallible> {
         let python = &self.settings.python;
-        let env = environment(self.start, self.settings);
+        let mut env = environment(self.start, self.settings);
+        put_by_hooks(self.start, &mut env);
         let path = env.iter().find(|(k, _)| k == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v.as_str());
         let program = interpreter(python, path)?;
         let extension = extension(&self.start.binary, &python.plugins_dir)?;
@@ -193,6 +194,18 @@ pub fn environment(start: &Start, settings: &Settings) -> Vec<(String, String)> 
     }
     env.retain(|(key, _)| !settings.process.unenv.contains(key));
     env
+}
+
+/// What `putenv` hooks changed in this process since its start.
+fn put_by_hooks(start: &Start, env: &mut Vec<(String, String)>) {
+    let bookkeeping =
+        [BOOT_ENV, STATE_ENV, super::RELOADS_ENV, "UWSGI_EMPEROR_FD", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+    for (key, value) in std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))) {
+        if !bookkeeping.contains(&key.as_str()) && !start.env.iter().any(|(k, v)| (k, v) == (&key, &value)) {
+            env.retain(|(k, _)| *k != key);
+            env.push((key, value));
+        }
+    }
 }
 
 fn arguments(program: &Path, python: &Python, extension: &Path) -> Result<Vec<CString>> {
