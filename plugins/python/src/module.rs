@@ -229,17 +229,10 @@ fn listen_queue(socket: usize) -> PyResult<u64> {
     let listener = listeners
         .get(socket)
         .ok_or_else(|| PyValueError::new_err(format!("there is no socket {socket}; there are {}", listeners.len())))?;
-    Ok(waiting(listener.fd))
-}
-
-/// 0 for sockets that are not TCP.
-fn waiting(listener: i32) -> u64 {
-    // SAFETY: all zeros is a value of this plain C struct.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: `info` is `length` writable bytes. On a number that is no TCP socket the call fails.
-    let done = unsafe { libc::getsockopt(listener, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length) };
-    if done == 0 { u64::from(info.tcpi_unacked) } else { 0 }
+    // SAFETY: the listener stays open as long as the process.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(listener.fd) };
+    // Only TCP sockets tell.
+    Ok(imperator_sys::socket::listen_queue(fd).map_or(0, |(waiting, _)| u64::from(waiting)))
 }
 
 #[pyfunction]

@@ -50,13 +50,13 @@ thread_local! {
     static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
 }
 
-/// Environ and `start_response` of the request of this thread, for the uwsgi module.
+/// Environ and `start_response` of the request of this thread, for the uwsgi module. (`None` also for a finaliser that runs while they are made.)
 pub fn current_environ(py: Python<'_>) -> Option<Py<PyDict>> {
-    CORE.with_borrow(|core| core.as_ref()?.current.as_ref().map(|environ| environ.clone_ref(py)))
+    CORE.with(|core| core.try_borrow().ok()?.as_ref()?.current.as_ref().map(|environ| environ.clone_ref(py)))
 }
 
 pub fn current_start_response(py: Python<'_>) -> Option<Py<PyAny>> {
-    CORE.with_borrow(|core| core.as_ref().map(|core| core.start_response.clone_ref(py)))
+    CORE.with(|core| core.try_borrow().ok()?.as_ref().map(|core| core.start_response.clone_ref(py)))
 }
 
 pub struct PythonLanguage {
@@ -198,39 +198,48 @@ impl PythonLanguage {
     }
 
     fn call(&self, py: Python<'_>, request: &mut Request<'_>) -> After {
-        let chosen = match self.choose(py, request) {
-            Ok(chosen) => chosen,
+        match self.answer(py, request) {
+            Ok(Some(after)) => after,
+            Ok(None) => {
+                crate::say("--- no python application found, check your startup logs for errors ---\n");
+                request.fail(500, &crate::slot::Gil);
+                After::Continue
+            }
             Err(error) => {
                 crate::errors::print(py, &error);
                 request.fail(500, &crate::slot::Gil);
-                return After::Continue;
+                After::Continue
             }
-        };
-        let Some((id, app)) = chosen.app else {
-            crate::say("--- no python application found, check your startup logs for errors ---\n");
-            request.fail(500, &crate::slot::Gil);
-            return After::Continue;
-        };
+        }
+    }
+
+    /// `None`: no app is there for it. An error is one that came before the app was called.
+    fn answer(&self, py: Python<'_>, request: &mut Request<'_>) -> PyResult<Option<After>> {
+        let chosen = self.choose(py, request)?;
+        let Some((id, app)) = chosen.app else { return Ok(None) };
         let prepared = CORE.with_borrow_mut(|core| match core {
             Some(core) => core.prepare(py, request, chosen.moved),
             None => Err(pyo3::exceptions::PyRuntimeError::new_err("a request came to a thread that did not say it serves any")),
-        });
-        let (slot, environ, start_response, input_key) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                crate::errors::print(py, &error);
-                request.fail(500, &crate::slot::Gil);
-                return After::Continue;
-            }
-        };
+        })?;
         request.set_app(id as u32);
+        let after = self.invoke(py, request, id, &app, prepared);
+        // Not within the borrow: what the environ held may run code when it goes.
+        let done = CORE.with_borrow_mut(|core| core.as_mut().and_then(|core| core.current.take()));
+        drop(done);
+        Ok(Some(if chosen.recycle && after == After::Continue { After::Exit(imperator_worker::control::exit::RELOAD) } else { after }))
+    }
+
+    /// Calls the app and sends what it returns.
+    fn invoke(&self, py: Python<'_>, request: &mut Request<'_>, id: usize, app: &Mounted, prepared: Prepared<'_>) -> After {
+        let (slot, environ, start_response, input_key) = prepared;
         let occupied = slot.occupy(py, request);
         let serial = occupied.serial;
+        let body = Body { slot, options: self.options, strict: self.instance.boot.settings.python.strict };
         let result = Bound::new(py, Input::new(slot, serial))
             .and_then(|input| environ.set_item(input_key, input))
             .and_then(|()| app.callable.bind(py).call1((&environ, start_response)))
             .map_err(Trouble::Raised)
-            .and_then(|body| Body { slot, options: self.options, strict: self.instance.boot.settings.python.strict }.send(py, &body));
+            .and_then(|returned| body.send(py, &returned));
         let after = match result {
             Ok(()) | Err(Trouble::Gone) => After::Continue,
             Err(Trouble::Raised(error)) => {
@@ -238,9 +247,7 @@ impl PythonLanguage {
             }
         };
         drop(crate::input::take_raised(slot, serial));
-        drop(occupied);
-        CORE.with_borrow_mut(|core| core.as_mut().and_then(|core| core.current.take()));
-        if chosen.recycle && after == After::Continue { After::Exit(imperator_worker::control::exit::RELOAD) } else { after }
+        after
     }
 }
 

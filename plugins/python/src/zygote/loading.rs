@@ -1,0 +1,98 @@
+//! What is loaded, and whether it is enough to go on.
+
+use imperator_worker::control::exit;
+use imperator_worker::language::Language;
+use pyo3::prelude::*;
+
+use super::{Load, Zygote, enter};
+use crate::embedded::development;
+use crate::python::Mounted;
+use crate::say;
+
+impl Zygote<'_> {
+    /// What is loaded before the fork.
+    pub(super) fn load_first(&mut self) -> PyResult<Load> {
+        let settings = &self.instance.boot.settings;
+        if let Some(module) = &settings.python.test {
+            let found = self.py.import(module.as_str()).inspect_err(|error| crate::errors::print(self.py, error)).is_ok();
+            return Ok(Load::Failed { code: i32::from(!found), message: format!("test = {module}") });
+        }
+        if let Some(load) = self.aliases(&settings.python.pymodule_alias)? {
+            return Ok(load);
+        }
+        self.loader.call_method1("imports", (&settings.python.shared_import,))?;
+        let loaded = if settings.process.lazy_apps { self.judge(false)? } else { self.load_apps()? };
+        if let Some(directory) = &settings.process.chdir2 {
+            enter(directory, "chdir2")?;
+        }
+        Ok(loaded)
+    }
+
+    pub(super) fn load_apps(&mut self) -> PyResult<Load> {
+        let python = &self.instance.boot.settings.python;
+        if let Some(code) = self.phase("pre-app") {
+            return Ok(Load::Failed { code, message: "a pre-app hook ends it".into() });
+        }
+        if self.loader.getattr("exit")?.is_none() {
+            self.loader.call_method1("imports", (&python.import,))?;
+            if let Some(load) = self.aliases(&python.post_pymodule_alias)? {
+                return Ok(load);
+            }
+            self.loader.call_method0("everything")?;
+        }
+        let apps: Vec<(String, Py<PyAny>, u64)> = self.loader.getattr("apps")?.extract()?;
+        for (mountpoint, callable, seconds) in apps {
+            self.language.mount(Mounted { mountpoint, callable, seconds });
+        }
+        if python.autoreload > 0 {
+            let watched = development(self.py)?.bind(self.py).call_method1("Watched", (&python.autoreload_ignore,))?;
+            self.watched = Some(watched);
+        }
+        let judged = self.judge(true)?;
+        match self.phase("post-app") {
+            Some(code) if matches!(judged, Load::Done) => Ok(Load::Failed { code, message: "a post-app hook ends it".into() }),
+            _ => Ok(judged),
+        }
+    }
+
+    /// `None`: all is well.
+    fn aliases(&self, aliases: &[String]) -> PyResult<Option<Load>> {
+        let load_file = self.embedded.loader.bind(self.py).getattr("load_file")?;
+        for alias in aliases {
+            if let Err(error) = self.embedded.interpreter.bind(self.py).call_method1("alias", (alias, &load_file)) {
+                crate::errors::print(self.py, &error);
+                let message = format!("pymodule-alias = {alias}: {error}");
+                say(&format!("{message}\n"));
+                return Ok(Some(Load::Failed { code: exit::FAILED_APP, message }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether what was loaded is enough to go on.
+    fn judge(&self, complete: bool) -> PyResult<Load> {
+        let settings = &self.instance.boot.settings;
+        let end = self.loader.getattr("exit")?;
+        if !end.is_none() {
+            let code = self.embedded.interpreter.bind(self.py).call_method1("exit_code", (end,))?.extract()?;
+            return Ok(Load::Failed { code, message: "the app called sys.exit() while it was loaded".into() });
+        }
+        let failures: Vec<String> = self.loader.getattr("failures")?.extract()?;
+        let apps = self.language.apps();
+        if settings.need_app() && complete && (apps.is_empty() || !failures.is_empty()) {
+            let message = if failures.is_empty() { "no app is configured, and need-app holds".into() } else { failures.join("; ") };
+            return Ok(Load::Failed { code: exit::FAILED_APP, message });
+        }
+        if complete && apps.is_empty() && settings.python.worker_override.is_none() {
+            say("*** no app loaded: every request is answered by 500, unless it names an app (dynamic-apps) ***\n");
+        } else if let Some(first) =
+            apps.first().filter(|app| !matches!(app.mountpoint.as_str(), "" | "/") && !settings.request.no_default_app)
+        {
+            let point = &first.mountpoint;
+            say(&format!(
+                "the app at {point} also answers requests that no mount point matches, as it is the first (no-default-app turns that off)\n"
+            ));
+        }
+        Ok(Load::Done)
+    }
+}
