@@ -123,8 +123,7 @@ impl Inside {
                 Ok(())
             }
             Fork::Child => {
-                std::thread::sleep(pause);
-                let Err(error) = become_emperor(settings, binary, argv, master);
+                let Err(error) = prepare(master, pause).and_then(|()| become_emperor(settings, binary, argv, master));
                 tracing::error!("the emperor cannot be started: {error:#}");
                 process::exit_now(1)
             }
@@ -137,12 +136,18 @@ fn concerns(old: &Settings, new: &Settings) -> bool {
     old.emperor == new.emperor && old.hooks == new.hooks && old.privileges == new.privileges && old.stats.http == new.stats.http
 }
 
-fn become_emperor(settings: &Settings, binary: &Path, argv: &[String], master: Pid) -> anyhow::Result<std::convert::Infallible> {
+/// Whatever happens during the pause, a signal or the master's death ends the child.
+fn prepare(master: Pid, pause: Duration) -> anyhow::Result<()> {
     nix::sys::prctl::set_name(c"emperor")?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     anyhow::ensure!(nix::unistd::getppid() == master, "the master is gone");
     spawn::default_signals()?;
     process::cloexec_from_3()?;
+    std::thread::sleep(pause);
+    Ok(())
+}
+
+fn become_emperor(settings: &Settings, binary: &Path, argv: &[String], master: Pid) -> anyhow::Result<std::convert::Infallible> {
     let boot = Boot {
         role: Role::Emperor,
         settings: settings.clone(),
