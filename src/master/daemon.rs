@@ -38,18 +38,17 @@ pub fn detach(settings: &Settings) -> Result<Waiting> {
     if !early && !late {
         return Ok(Waiting::default());
     }
-    let (mut reader, writer) = std::io::pipe().context("daemonize")?;
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("daemonize")?;
     match process::fork().context("daemonize")? {
         Fork::Child => {
             drop(reader);
             setsid().context("daemonize")?;
-            let writer = File::from(std::os::fd::OwnedFd::from(writer));
-            Ok(Waiting((!early).then_some(writer)))
+            Ok(Waiting((!early).then(|| writer.into())))
         }
         Fork::Parent(_) => {
             drop(writer);
             let mut word = [0];
-            let up = early || reader.read_exact(&mut word).is_ok();
+            let up = early || File::from(reader).read_exact(&mut word).is_ok();
             process::exit_now(i32::from(!up))
         }
     }

@@ -43,7 +43,7 @@ impl Master {
                 self.watch_listeners(true);
             }
             Order::Reinforcements => {
-                self.to_emperor(vassal::REINFORCEMENTS);
+                self.tell_emperor(vassal::REINFORCEMENTS);
             }
             Order::WritePidfiles => self.write_pidfiles_again(),
             Order::EmperorRescan => self.inside.rescan(),

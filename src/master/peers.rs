@@ -23,7 +23,7 @@ impl Master {
             let Some(runtime) = self.runtimes.get_mut(&generation) else { return };
             let Some(zygote) = &runtime.zygote else { return };
             match zygote.recv::<FromZygote>() {
-                Ok(Some(received)) => self.from_zygote(generation, received.message),
+                Ok(Some(received)) => self.hear_zygote(generation, received.message),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::InvalidData => {
                     say(&format!("generation {generation}: a message of its zygote is ignored: {e}"))
@@ -43,7 +43,7 @@ impl Master {
         }
     }
 
-    fn from_zygote(&mut self, generation: u64, message: FromZygote) {
+    fn hear_zygote(&mut self, generation: u64, message: FromZygote) {
         match message {
             FromZygote::Loaded { apps, language } => {
                 if let Some(runtime) = self.runtimes.get_mut(&generation) {
@@ -66,7 +66,7 @@ impl Master {
         for _ in 0..MESSAGES_AT_ONCE {
             let Some(control) = self.runtimes.get(&generation).and_then(|r| r.workers.get(&worker)) else { return };
             match control.recv::<FromWorker>() {
-                Ok(Some(received)) => self.from_worker(generation, worker, received.message, received.pid),
+                Ok(Some(received)) => self.hear_worker(generation, worker, received.message, received.pid),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::InvalidData => say(&format!("worker {worker}: a message is ignored: {e}")),
                 Ok(None) | Err(_) => return self.worker_hung_up(generation, worker),
@@ -88,7 +88,7 @@ impl Master {
         of.is_some_and(|g| g.workers.iter().any(|s| s.id == worker && s.life == Life::Forking))
     }
 
-    fn from_worker(&mut self, generation: u64, worker: u32, message: FromWorker, pid: Option<i32>) {
+    fn hear_worker(&mut self, generation: u64, worker: u32, message: FromWorker, pid: Option<i32>) {
         match message {
             FromWorker::Started => {
                 if let Some(pid) = pid.filter(|_| self.is_forking(generation, worker)) {
@@ -109,7 +109,7 @@ impl Master {
             // Its exit code says the same, and cannot be said by anybody else.
             FromWorker::Failed { message, .. } => say(&format!("worker {worker}: the app could not be loaded: {message}")),
             FromWorker::Loyal => {
-                self.to_emperor(vassal::LOYAL);
+                self.tell_emperor(vassal::LOYAL);
             }
             FromWorker::Deadline => self.timers.harakiri = Some(0),
             FromWorker::Reload => self.obey(&Order::Reload),

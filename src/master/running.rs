@@ -141,7 +141,7 @@ impl Master {
         self.inside.want(&settings, &self.start.binary, &self.start.argv)?;
         self.last_settings = Some(settings);
         self.runtimes.insert(number, runtime);
-        self.to_emperor(vassal::SPAWNED);
+        self.tell_emperor(vassal::SPAWNED);
         self.tell(Event::Begin { policy, brutal });
         Ok(())
     }
@@ -317,7 +317,7 @@ impl Master {
         let language = if runtime.language.is_empty() { "no language" } else { &runtime.language };
         say(&format!("generation {generation} serves: {apps} app{}, {language}", if apps == 1 { "" } else { "s" }));
         self.timers.set(&settings, monotonic_ms());
-        self.to_emperor(vassal::ACCEPTING);
+        self.tell_emperor(vassal::ACCEPTING);
         self.first_time_up(&settings);
         if self.population().is_some_and(|(_, workers)| workers == 0) {
             self.watch_listeners(true);

@@ -77,7 +77,7 @@ impl Master {
         }
         if due(self.timers.heartbeat) {
             self.timers.heartbeat = Some(now + Ms::from(settings.vassal.heartbeat) * 1000);
-            self.to_emperor(super::vassal::HEARTBEAT);
+            self.tell_emperor(super::vassal::HEARTBEAT);
         }
     }
 
@@ -179,7 +179,7 @@ impl Master {
             return self.obey(&Order::Cheap);
         }
         say("*** idle: ending (die-on-idle) ***");
-        if !self.to_emperor(super::vassal::STOP_ME) {
+        if !self.tell_emperor(super::vassal::STOP_ME) {
             self.obey(&Order::GracefulStop);
         }
         self.timers.requests.1 = now;

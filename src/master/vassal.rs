@@ -37,7 +37,7 @@ pub fn pipe(start: &Start) -> anyhow::Result<Option<File>> {
 
 impl Master {
     /// Tells the emperor; whether there is one. A full pipe loses the byte: it says nothing that is not said again or does not matter by then.
-    pub(super) fn to_emperor(&mut self, byte: u8) -> bool {
+    pub(super) fn tell_emperor(&mut self, byte: u8) -> bool {
         let Some(pipe) = &mut self.emperor else { return false };
         let _ = pipe.write(&[byte]);
         true
@@ -48,13 +48,13 @@ impl Master {
         let Some(pipe) = &mut self.emperor else { return };
         match pipe.read(&mut bytes) {
             Ok(0) => self.emperor_lost(),
-            Ok(n) => bytes[..n].iter().for_each(|byte| self.from_emperor(*byte)),
+            Ok(n) => bytes[..n].iter().for_each(|byte| self.hear_emperor(*byte)),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.emperor_lost(),
         }
     }
 
-    fn from_emperor(&mut self, byte: u8) {
+    fn hear_emperor(&mut self, byte: u8) {
         match byte {
             0 => {
                 self.run_phase("emperor-stop");

@@ -137,14 +137,14 @@ mod tests {
     fn a_message_brings_its_descriptor_and_its_sender() {
         let (here, there) = SeqPacket::pair().unwrap();
         here.want_credentials().unwrap();
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
         there.send(&("hello", 7), &[writer.as_fd()]).unwrap();
         let got = here.recv::<(String, u32)>().unwrap().unwrap();
         assert_eq!((got.message, got.pid), (("hello".into(), 7), Some(std::process::id() as i32)));
         drop(writer);
         std::fs::File::from(got.fds.into_iter().next().unwrap()).write_all(b"x").unwrap();
         let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
+        std::fs::File::from(reader).read_to_string(&mut text).unwrap();
         assert_eq!(text, "x");
     }
 
