@@ -431,7 +431,7 @@ impl Default for RequestSettings {
     }
 }
 
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]
 pub struct Python {
     pub wsgi_file: Option<String>,
@@ -471,44 +471,6 @@ pub struct Python {
     /// `plugins-dir`: where else to look for the extension module.
     pub plugins_dir: Vec<String>,
     pub test: Option<String>,
-}
-
-impl Default for Python {
-    fn default() -> Self {
-        Self {
-            wsgi_file: None,
-            module: None,
-            callable: None,
-            eval: None,
-            mounts: vec![],
-            home: None,
-            bin: None,
-            wanted_version: None,
-            pythonpath: vec![],
-            import: vec![],
-            shared_import: vec![],
-            pyargv: None,
-            executable: None,
-            optimize: 0,
-            no_site: false,
-            pymodule_alias: vec![],
-            post_pymodule_alias: vec![],
-            pyrun: None,
-            worker_override: None,
-            catch_exceptions: false,
-            wsgi_env_behaviour: None,
-            accept_buffer: false,
-            strict: false,
-            start_response_nodelay: false,
-            disable_file_wrapper: false,
-            autoreload: 0,
-            autoreload_ignore: vec![],
-            tracebacker: None,
-            reload_os_env: false,
-            plugins_dir: vec![],
-            test: None,
-        }
-    }
 }
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
