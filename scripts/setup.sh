@@ -27,7 +27,7 @@ need_packages() {
 
 need_venv() {
     local requirements=$1 stamp
-    stamp=.venv/.$(basename "$requirements").installed
+    stamp=.venv/.installed-${requirements//\//_}
     if [ ! -e "$stamp" ] || [ "$requirements" -nt "$stamp" ]; then
         say "python packages of $requirements into .venv"
         [ -x .venv/bin/python ] || python3 -m venv .venv
