@@ -9,8 +9,21 @@ use super::{complain, print};
 use crate::config::table::{self, Status};
 use crate::config::{self, Applied, Diagnostic, Entry, Origin};
 
+const USAGE: &str = "\
+Usage: imperator check FILE...     FILE.ini (also FILE.ini:SECTION), .xml, .yaml or .json
+
+Says for each file what is without effect here and why, what is not done yet, what looks like a mistake, and what the file amounts to.
+Nothing is started, and options of this shell's environment do not count. A missing socket is no error: an emperor, systemd or the
+command line may pass one. Files and directories that are missing on this machine are warnings.
+Exit code: 0 if every file can be started from, 1 if one has an error.
+";
+
 /// Checks each file; 0 if all of them would start, else 1.
 pub fn run(files: &[String], env: &[(String, String)]) -> i32 {
+    if let Some("--help" | "-h") = files.first().map(String::as_str) {
+        print(USAGE);
+        return 0;
+    }
     if files.is_empty() {
         complain("check: name the files (FILE.ini, FILE.ini:SECTION, ...)");
         return 1;
@@ -31,13 +44,16 @@ fn report(file: &str, env: &[(String, String)], colours: Colours) -> (String, bo
     // Options of this shell's environment are no part of the file.
     let env: Vec<(String, String)> = env.iter().filter(|(key, _)| !key.starts_with("UWSGI_")).cloned().collect();
     match config::inspect(&arguments(file), &env) {
-        Ok((reading, applied)) => {
+        Ok((reading, mut applied)) => {
+            let missing = config::missing_here(&applied.settings);
+            let verdict = verdict(&applied, !missing.is_empty());
+            applied.warnings.extend(missing);
             let written: Vec<&Entry> = reading.entries.iter().filter(|entry| entry.origin != Origin::CommandLine).collect();
             counts(&mut out, &written);
             no_effect(&mut out, &written);
             messages(&mut out, &applied.errors, &applied.warnings, colours);
             summary(&mut out, &applied);
-            out.push_str(if applied.errors.is_empty() { "  would start\n\n" } else { "  would not start\n\n" });
+            let _ = writeln!(out, "  {verdict}\n");
             (out, applied.errors.is_empty())
         }
         Err(error) => {
@@ -45,6 +61,14 @@ fn report(file: &str, env: &[(String, String)], colours: Colours) -> (String, bo
             out.push_str("  would not start\n\n");
             (out, false)
         }
+    }
+}
+
+fn verdict(applied: &Applied, lacking: bool) -> &'static str {
+    match (applied.errors.is_empty(), lacking) {
+        (true, false) => "would start",
+        (true, true) => "would start, once what this machine lacks is there",
+        (false, _) => "would not start",
     }
 }
 
@@ -220,18 +244,19 @@ mod tests {
     fn a_good_file_is_summed_up() {
         let (report, good) = checked(
             "shop.ini",
-            "[uwsgi]\nsocket = /run/%n.sock\nmodule = shop.wsgi\nhome = /srv/venv\nchdir = /srv\nprocesses = 4\nthreads = 2\nthunder-lock = true\n\
+            "[uwsgi]\nsocket = /tmp/%n.sock\nmodule = shop.wsgi\nhome = /nowhere/venv\nchdir = /\nprocesses = 4\nthreads = 2\nthunder-lock = true\n\
              harakiri = 30\nbase = x\n",
         );
         assert!(good, "{report}");
         for line in [
             "FILE\n  9 lines: 7 done, 1 without effect here, 0 not done yet, 1 own variables\n",
             "  FILE:8: `thunder-lock` has no effect here: ",
-            "  listens on  /run/shop.sock (uwsgi)\n",
-            "  app         module shop.wsgi, Python of /srv/venv, in /srv\n",
+            "  FILE:4: warning: `home = /nowhere/venv`: there is no /nowhere/venv/bin/python on this machine",
+            "  listens on  /tmp/shop.sock (uwsgi)\n",
+            "  app         module shop.wsgi, Python of /nowhere/venv, in /\n",
             "  processes   master and 4 workers of 2 threads\n",
             "  limits      a request lasts at most 30 s\n",
-            "  would start\n",
+            "  would start, once what this machine lacks is there\n",
         ] {
             assert!(report.contains(line), "{line}\nin\n{report}");
         }

@@ -91,7 +91,7 @@ pub fn warnings(settings: &Settings, around: &Surroundings) -> Vec<Diagnostic> {
 }
 
 /// Where the last of these options was written, as text.
-fn origin(settings: &Settings, names: &[&str]) -> Origin {
+pub(super) fn origin(settings: &Settings, names: &[&str]) -> Origin {
     let is_one = |key: &str| table::lookup(key).is_some_and(|spec| names.iter().any(|name| spec.names().any(|own| own == *name)));
     let written = settings.origins.iter().filter(|(key, _)| is_one(key)).filter_map(|(_, places)| places.last()).next_back();
     written.map_or(Origin::Whole, |place| Origin::Text(place.clone()))

@@ -60,6 +60,11 @@ fn text(spec: &Spec, section: Section, entry: &Entry, value: &str, bare: &str) -
         let comment = value[bare.len()..].trim_start();
         said.push(format!("`{key} = {value}`: `{comment}` is part of the value, as in uWSGI; put comments on lines of their own"));
     }
+    if !holds_commands(spec, section) {
+        said.extend(undefined(value).map(|name| {
+            format!("`{key}`: nothing here defines %({name}), which stays as it is; write `{name} = ...` above, or let the emperor's vassal-set do it")
+        }));
+    }
     if value.len() > 1 && ["\"", "'"].iter().any(|quote| value.starts_with(quote) && value.ends_with(quote)) {
         said.push(format!("`{key} = {value}`: the quotes are part of the value; leave them out"));
     }
@@ -70,6 +75,11 @@ fn text(spec: &Spec, section: Section, entry: &Entry, value: &str, bare: &str) -
         said.push(format!("`{key} = {value}` logs into a file of the name `{value}`; write the path of the log"));
     }
     said
+}
+
+/// Names of placeholders that are still there when all is expanded.
+fn undefined(value: &str) -> impl Iterator<Item = &str> {
+    value.split("%(").skip(1).filter_map(|rest| rest.split_once(')').map(|(name, _)| name)).filter(|name| !name.is_empty())
 }
 
 fn is_address(spec: &Spec) -> bool {
@@ -133,6 +143,7 @@ mod tests {
             ("umask", "022 ; x", "comment is left out"),
             ("callable", "\"app\"", "quotes"),
             ("daemonize", "true", "file of the name"),
+            ("chdir", "%(base)/x", "nothing here defines %(base)"),
             ("pidfile", "", "has no value"),
             ("logfile-chown", "www-data", "is a flag"),
         ] {

@@ -6,6 +6,7 @@
 mod apply;
 mod command;
 mod conflicts;
+mod here;
 mod lint;
 mod load;
 pub mod near;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use apply::Applied;
+pub use here::missing as missing_here;
 pub use load::{Command, ConfigError, Loaded, Mode, inspect, load};
 
 /// One key with its value, in the order in which uWSGI would see it.

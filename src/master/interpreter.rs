@@ -14,11 +14,13 @@ const EXTENSION_NAMES: [&str; 2] = ["imperator_python.abi3.so", "libimperator_py
 pub enum InterpreterError {
     #[error("home = {0}: there is no bin/python in it that this user may execute (is it a virtualenv? make one with python3 -m venv)")]
     Home(String),
-    #[error("python-bin = {0}: not found, or not executable by this user")]
+    #[error("python-bin = {0}: not found on PATH, or not executable by this user; give a version that is there (3.12) or a path")]
     Bin(String),
     #[error("there is no {0} on PATH that this user may execute: name one with python-bin or home")]
     None(String),
-    #[error("the Python extension ({0}) is neither beside {1} nor in ../lib/imperator nor in a plugins-dir")]
+    #[error(
+        "the Python extension ({0}) is neither beside {1} nor in ../lib/imperator nor in a plugins-dir: put it beside the binary, or name its folder with plugins-dir"
+    )]
     Extension(&'static str, String),
 }
 
@@ -40,8 +42,14 @@ pub fn interpreter(python: &Python, path: &str) -> Result<PathBuf, InterpreterEr
         return on_path(&name, path).ok_or_else(|| InterpreterError::Bin(wanted.clone()));
     }
     // `plugins = python36` was written for another machine as often as not; `need-plugin` asks by `bin`.
-    let wanted = python.wanted_version.as_deref().and_then(|version| on_path(&format!("python{version}"), path));
+    let wanted =
+        python.wanted_version.as_deref().filter(|version| !too_old(version)).and_then(|version| on_path(&format!("python{version}"), path));
     wanted.or_else(|| on_path("python3", path)).ok_or(InterpreterError::None("python3".into()))
+}
+
+/// Python 3 before 3.9, which has not what the extension needs.
+fn too_old(version: &str) -> bool {
+    version.strip_prefix("3.").and_then(|minor| minor.parse::<u32>().ok()).is_some_and(|minor| minor < 9)
 }
 
 fn on_path(name: &str, path: &str) -> Option<PathBuf> {
@@ -84,6 +92,7 @@ mod tests {
         program(&a.join("python3"), 0o644);
         program(&b.join("python3"), 0o755);
         program(&b.join("python3.12"), 0o755);
+        program(&b.join("python3.8"), 0o755);
         program(&venv.join("bin/python"), 0o755);
         let path = format!("{}:{}", a.display(), b.display());
         let find = |p: Python| interpreter(&p, &path);
@@ -94,7 +103,7 @@ mod tests {
             Ok(venv.join("bin/python"))
         );
         assert_eq!(find(Python { bin: Some("3.7".into()), ..Python::default() }), Err(InterpreterError::Bin("3.7".into())));
-        for (wanted, found) in [("3.12", "python3.12"), ("3", "python3"), ("3.6", "python3")] {
+        for (wanted, found) in [("3.12", "python3.12"), ("3", "python3"), ("3.6", "python3"), ("3.8", "python3")] {
             assert_eq!(find(Python { wanted_version: Some(wanted.into()), ..Python::default() }), Ok(b.join(found)), "{wanted}");
         }
         let home = a.display().to_string();

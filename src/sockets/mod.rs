@@ -137,6 +137,8 @@ fn explain(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => "the address is already in use; another process listens there".into(),
         std::io::ErrorKind::PermissionDenied => format!("{error}; ports below 1024 and other users' directories need root"),
+        std::io::ErrorKind::NotFound => "its directory does not exist: create it (under systemd with RuntimeDirectory=)".into(),
+        std::io::ErrorKind::AddrNotAvailable => format!("{error}; no interface of this host has that address"),
         _ => error.to_string(),
     }
 }
@@ -182,6 +184,8 @@ mod tests {
         let address = taken.local_addr().unwrap().to_string();
         let error = bind_all(&settings(&["127.0.0.1:0", &address]), &[], &[]).unwrap_err();
         assert!(error.to_string().contains(&address) && error.to_string().contains("in use"), "{error}");
+        let error = bind_all(&settings(&["/nowhere/at/all/a.sock"]), &[], &[]).unwrap_err();
+        assert!(error.to_string().contains("directory does not exist: create it"), "{error}");
     }
 
     #[test]

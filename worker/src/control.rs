@@ -17,6 +17,7 @@ pub const BOOT_ENV: &str = "IMPERATOR_BOOT";
 /// of an app's is taken for a module of Python's; the extension puts the right entries there later.
 pub const PYTHON_BOOTSTRAP: &str = "\
 import sys
+if sys.version_info < (3, 9): sys.exit('%s is Python %d.%d: Imperator needs 3.9 or later; name another one with home or python-bin' % ((sys.executable,) + sys.version_info[:2]))
 if sys.path and sys.path[0] == '': del sys.path[0]
 import importlib.machinery as machinery, importlib.util as util
 loader = machinery.ExtensionFileLoader('imperator_python', sys.argv[1])

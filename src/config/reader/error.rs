@@ -27,7 +27,7 @@ pub enum What {
     Unreadable { key: String, file: String, error: std::io::Error },
     #[error("`{key}`: cannot read {file}: {reason}")]
     Scheme { key: String, file: String, reason: &'static str },
-    #[error("there is no section [{section}] in {file}")]
+    #[error("there is no section [{section}] in {file}: options count only below a line `[{section}]`")]
     NoSection { section: String, file: String },
     #[error("{0}")]
     Syntax(String),

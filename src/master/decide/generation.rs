@@ -259,11 +259,15 @@ impl Instance {
         // Forks that it did not get round to come back as vanished workers.
         let loaded = generation.stage == Stage::Serving || matches!(was, Zygote::Ready { .. });
         if !loaded && (serving || deaths >= LOAD_ATTEMPTS) {
+            out.push(Action::Log(format!(
+                "generation {number}: the interpreter ended before it had loaded the app, {deaths} times; the lines above are its own"
+            )));
             return self.give_up(number, 1, now, out);
         }
         let pause = pause(deaths.saturating_sub(1), LONGEST_ZYGOTE_PAUSE);
         generation.zygote = Zygote::Waiting { until: now + pause };
-        out.push(Action::Log(format!("generation {number}: the zygote died; its workers go on, another one is started in {pause} ms")));
+        let what = if loaded { "the zygote died; its workers go on" } else { "the zygote ended before it had loaded the app" };
+        out.push(Action::Log(format!("generation {number}: {what}, another one is started in {pause} ms")));
     }
 
     /// Forgets generations of which nothing runs.
