@@ -78,7 +78,7 @@ impl Instance {
                 break;
             }
             match &mut slot.life {
-                Life::Running(running) => running.leave(Leaving::new(Reason::Cheaper, SIGHUP, now + mercy), out),
+                Life::Running(running) => running.leave(Leaving::new(Reason::Cheaper, SIGHUP, now + mercy), now, out),
                 Life::Waiting { .. } => slot.life = Life::Cheap,
                 Life::Cheap | Life::Forking => continue,
             }

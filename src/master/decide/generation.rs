@@ -145,7 +145,7 @@ impl Generation {
         for slot in &mut self.workers {
             match &mut slot.life {
                 Life::Waiting { .. } => slot.life = Life::Cheap,
-                Life::Running(running) => running.leave(Leaving::new(reason, signal, now.saturating_add(mercy)), out),
+                Life::Running(running) => running.leave(Leaving::new(reason, signal, now.saturating_add(mercy)), now, out),
                 Life::Cheap | Life::Forking => {}
             }
         }
@@ -208,6 +208,7 @@ impl Instance {
         for generation in &mut self.generations {
             if generation.number == number {
                 generation.stage = Stage::Serving;
+                self.impatience = 0;
                 out.push(Action::Serving { generation: number });
             } else if generation.stage == Stage::Serving {
                 out.push(Action::Log("...gracefully killing workers...".into()));
@@ -230,7 +231,7 @@ impl Instance {
         }
     }
 
-    fn give_up(&mut self, number: u64, code: i32, now: Ms, out: &mut Vec<Action>) {
+    pub(super) fn give_up(&mut self, number: u64, code: i32, now: Ms, out: &mut Vec<Action>) {
         if let Some(generation) = self.generation(number) {
             generation.end(SIGINT, ZYGOTE_MERCY, Reason::Drain, now, out);
         }

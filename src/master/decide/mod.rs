@@ -172,6 +172,9 @@ pub struct Instance {
     pub ending: Option<Ending>,
     /// A reload that was asked for while another was on its way.
     pub wanted: Option<Wanted>,
+    /// Loads that were given up for a newer one since one came up.
+    #[serde(default)]
+    pub impatience: u32,
     pub paused: bool,
 }
 
@@ -205,7 +208,8 @@ impl Instance {
 
     /// When the next [`Event::Tick`] is due; `None`: nothing waits for time to pass.
     pub fn next_deadline(&self) -> Option<Ms> {
-        self.generations.iter().filter_map(|g| g.next_deadline(self.ending.is_some())).min()
+        let wanted = self.wanted.map(|w| w.give_up_at);
+        self.generations.iter().filter_map(|g| g.next_deadline(self.ending.is_some())).chain(wanted).min()
     }
 
     /// The generation that serves, or the one that is about to.
@@ -256,6 +260,7 @@ impl Instance {
                 generation.start_due(now, out);
             }
         }
+        self.give_up_stuck_load(now, out);
         self.drop_empty(out);
         self.finish(out);
         self.honour_wanted(now, out);

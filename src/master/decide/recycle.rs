@@ -26,7 +26,7 @@ impl Generation {
         let mercy = self.policy.mercy;
         for running in self.workers.iter_mut().filter_map(Slot::running_mut) {
             if running.leaving.is_none() && running.recycle_at.is_some_and(|at| at <= now) {
-                running.leave(Leaving::new(Reason::Replace, SIGHUP, now + mercy), out);
+                running.leave(Leaving::new(Reason::Replace, SIGHUP, now + mercy), now, out);
             }
         }
     }

@@ -134,6 +134,38 @@ fn a_reload_asked_for_during_a_first_load_that_fails_is_done_instead_of_ending()
 }
 
 #[test]
+fn a_load_that_never_ends_makes_room_for_a_reload() {
+    let mut instance = running(1);
+    instance.on(Event::Begin { policy: policy(1), brutal: false }, 0);
+    instance.on(Event::ZygoteSpawned { generation: 2, pid: 200 }, 0);
+    instance.on(Event::Reload { brutal: false }, 1);
+    let due = instance.next_deadline().expect("patience has an end");
+    assert_eq!(deeds(instance.on(Event::Reload { brutal: false }, due - 1)), [], "asking again changes nothing");
+    let out = deeds(instance.on(Event::Tick, due));
+    assert_eq!(out, [signal(200, SIGKILL), Action::Reload { brutal: false }]);
+    assert_eq!(instance.current().map(|g| g.number), Some(1));
+    // The next one has longer.
+    instance.on(Event::Begin { policy: policy(1), brutal: false }, due);
+    instance.on(Event::Reload { brutal: false }, due);
+    assert!(instance.next_deadline().expect("an end") - due > due);
+}
+
+#[test]
+fn a_worker_that_still_loads_is_not_waited_for_but_one_that_just_accepted_is() {
+    let mut instance = running(2);
+    instance.on(Event::WorkerGone { generation: 1, worker: 2, how: How::Killed(9) }, 5000);
+    instance.on(Event::Started { generation: 1, worker: 2, pid: 112 }, 5000);
+    instance.on(Event::Stop { haste: Haste::Graceful, code: 0 }, 6000);
+    assert_eq!(deeds(instance.on(Event::Tick, 7000)), [signal(100, SIGKILL), signal(112, SIGKILL)]);
+    let mut instance = running(1);
+    instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Killed(9) }, 5000);
+    instance.on(Event::Started { generation: 1, worker: 1, pid: 111 }, 5000);
+    instance.on(Event::ReloadWorkers { brutal: false }, 6000);
+    instance.on(Event::Accepting { generation: 1, worker: 1 }, 6001);
+    assert_eq!(instance.next_deadline(), Some(66_001));
+}
+
+#[test]
 fn a_brutal_reload_stops_the_workers_first_and_brings_them_back_if_it_fails() {
     let mut instance = running(1);
     let out = deeds(instance.on(Event::Begin { policy: policy(1), brutal: true }, 5));

@@ -11,6 +11,8 @@ use super::{Action, Instance, Ms, recycle_after};
 const QUICK: Ms = 1000;
 /// Deaths at once of a reload's workers after which the reload is given up.
 const LOADING_DEATHS: u32 = 5;
+/// What a worker that does not accept yet may take to go: it has no request to finish, and perhaps an app that never finishes to load.
+const LOADING_MERCY: Ms = 1000;
 /// From the request for a stack trace to the kill.
 const TRACE_TIME: Ms = 200;
 
@@ -116,7 +118,10 @@ impl Slot {
 
 impl Running {
     /// Asks it to go. Who was asked already is only asked anew if that is more pressing.
-    pub(super) fn leave(&mut self, leaving: Leaving, out: &mut Vec<Action>) {
+    pub(super) fn leave(&mut self, mut leaving: Leaving, now: Ms, out: &mut Vec<Action>) {
+        if !self.accepting {
+            leaving.kill_at = leaving.kill_at.map(|at| at.min(now + LOADING_MERCY));
+        }
         if let Some(old) = &mut self.leaving {
             let sooner = old.kill_at.is_some_and(|old| leaving.kill_at.is_none_or(|new| new < old));
             if old.signal == leaving.signal || !sooner {
@@ -128,6 +133,15 @@ impl Running {
         }
         out.push(Action::Signal { pid: self.pid, signal: leaving.signal });
         self.leaving = Some(leaving);
+    }
+
+    /// If it was asked to go before that was known, it may have a request by now, which gets its full time.
+    fn now_accepts(&mut self, now: Ms, mercy: Ms) {
+        let before = std::mem::replace(&mut self.accepting, true);
+        let leaving = self.leaving.as_mut().filter(|l| !before && l.reason != Reason::Harakiri);
+        if let Some(at) = leaving.and_then(|l| l.kill_at.as_mut()) {
+            *at = now + mercy;
+        }
     }
 
     pub(super) fn kill_overdue(&mut self, worker: u32, now: Ms, out: &mut Vec<Action>) {
@@ -160,11 +174,11 @@ impl Instance {
         }));
         // What was decided while it was on its way.
         if let Some(ending) = ending {
-            running.leave(Leaving::new(Reason::Drain, ending.signal(), now + ending.mercy(policy.mercy)), out);
+            running.leave(Leaving::new(Reason::Drain, ending.signal(), now + ending.mercy(policy.mercy)), now, out);
         } else if stage == Stage::Draining {
-            running.leave(Leaving::new(Reason::Drain, SIGHUP, now + policy.mercy), out);
+            running.leave(Leaving::new(Reason::Drain, SIGHUP, now + policy.mercy), now, out);
         } else if held {
-            running.leave(Leaving::new(Reason::Hold, SIGINT, now + policy.mercy), out);
+            running.leave(Leaving::new(Reason::Hold, SIGINT, now + policy.mercy), now, out);
         } else if paused {
             out.push(Action::Pause { generation, worker, pause: true });
         }
@@ -172,8 +186,11 @@ impl Instance {
     }
 
     pub(super) fn accepting(&mut self, generation: u64, worker: u32, now: Ms, out: &mut Vec<Action>) {
-        if let Some(running) = self.slot(generation, worker).and_then(Slot::running_mut) {
-            running.accepting = true;
+        let ending = self.ending.clone();
+        let Some(g) = self.generation(generation) else { return };
+        let mercy = ending.map_or(g.policy.mercy, |e| e.mercy(g.policy.mercy));
+        if let Some(running) = g.workers.iter_mut().find(|s| s.id == worker).and_then(Slot::running_mut) {
+            running.now_accepts(now, mercy);
         }
         if self.ending.is_none() {
             self.take_over(generation, now, out);
@@ -228,7 +245,7 @@ impl Instance {
 
     pub(super) fn too_big(&mut self, generation: u64, worker: u32, now: Ms, out: &mut Vec<Action>) {
         if let Some(running) = self.slot(generation, worker).and_then(Slot::running_mut) {
-            running.leave(Leaving::new(Reason::Replace, SIGKILL, now), out);
+            running.leave(Leaving::new(Reason::Replace, SIGKILL, now), now, out);
         }
     }
 
