@@ -14,6 +14,7 @@ mod exchange;
 pub mod hooks;
 mod intake;
 pub mod language;
+mod lead;
 mod link;
 pub mod log;
 mod lot;

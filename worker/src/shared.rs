@@ -18,6 +18,7 @@ use crate::clock::monotonic_ms;
 use crate::connection::Connection;
 use crate::intake::Limits;
 use crate::language::Language;
+use crate::lead::Lead;
 use crate::log::Format;
 use crate::lot::{Lot, Ticket};
 use crate::scoreboard::{Status, WorkerCell, WorkerSlot};
@@ -68,6 +69,8 @@ pub(crate) struct Shared<'w> {
     pub loyal: AtomicBool,
     /// With log targets anew from the master: the descriptor inside is replaced in place.
     pub request_log: RwLock<Option<OwnedFd>>,
+    /// Who waits for events; `None` with one thread.
+    pub lead: Option<Lead>,
     wake: BorrowedFd<'static>,
     epoll: Epoll,
     timer: TimerFd,
@@ -119,6 +122,7 @@ impl<'w> Shared<'w> {
             max_requests: max_requests(&settings.limits, config.worker, settings.process.workers),
             loyal: AtomicBool::new(false),
             request_log: RwLock::new(config.request_log.as_ref().map(OwnedFd::try_clone).transpose()?),
+            lead: (settings.process.threads > 1).then(Lead::new),
             wake,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,

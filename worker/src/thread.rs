@@ -13,6 +13,7 @@ use crate::account::Meter;
 use crate::buffer::Pool;
 use crate::connection::{Connection, Received};
 use crate::control::{ToWorker, exit};
+use crate::lead::Lead;
 use crate::log::{Times, diag};
 use crate::request::Board;
 use crate::scoreboard::WorkerCell;
@@ -59,17 +60,28 @@ pub(crate) struct Thread<'s> {
     pub scratch: Scratch,
     pub meter: Meter,
     pool: Pool,
+    /// This thread is the one that waits for events.
+    leads: bool,
 }
 
 /// Serves until the worker ends.
 pub(crate) fn run(shared: &Shared<'_>, core: u32) {
     let board = shared.slot.core(core).map(|slot| Board { worker: shared.slot, core: slot });
-    let mut thread = Thread { shared, core, board, scratch: Scratch::default(), meter: Meter::new(shared.settings), pool: Pool::default() };
+    let mut thread = Thread {
+        shared,
+        core,
+        board,
+        scratch: Scratch::default(),
+        meter: Meter::new(shared.settings),
+        pool: Pool::default(),
+        leads: false,
+    };
     while !shared.finished() {
         if signals::pending() != 0 {
             thread.act_on_signals();
             continue;
         }
+        thread.take_lead();
         match shared.next() {
             Event::Listener(index) => thread.accept_from(index),
             Event::Waiting(ticket) => {
@@ -83,16 +95,36 @@ pub(crate) fn run(shared: &Shared<'_>, core: u32) {
             Event::Nothing => {}
         }
     }
+    if let Some(lead) = &shared.lead {
+        lead.end();
+    }
     // Whoever still sleeps may have missed the wake-up that this thread took for itself.
     signals::wake();
 }
 
 impl Thread<'_> {
+    fn take_lead(&mut self) {
+        if !std::mem::replace(&mut self.leads, true)
+            && let Some(lead) = &self.shared.lead
+        {
+            lead.take();
+        }
+    }
+
+    /// What follows may take its time: others may wait for events meanwhile.
+    fn give_lead_up(&mut self) {
+        if std::mem::take(&mut self.leads)
+            && let Some(lead) = &self.shared.lead
+        {
+            lead.give_up();
+        }
+    }
+
     fn accept_from(&mut self, index: usize) {
         let Some(listener) = self.shared.config.listeners.get(index) else { return };
         let Some(protocol) = self.shared.config.boot.listeners.get(index).map(|l| l.protocol) else { return };
         for _ in 0..BURST {
-            if !self.shared.accepting() || signals::pending() != 0 {
+            if !self.shared.accepting() || signals::pending() != 0 || !self.may_accept() {
                 return;
             }
             match imperator_sys::socket::accept(listener.as_fd()) {
@@ -106,6 +138,11 @@ impl Thread<'_> {
                 Err(error) => return self.wait_for_room(error),
             }
         }
+    }
+
+    /// Not once another thread waits for events: the next connection is its own.
+    fn may_accept(&self) -> bool {
+        self.leads || self.shared.lead.as_ref().is_none_or(Lead::is_vacant)
     }
 
     /// This worker alone may have been woken for a connection that it has not taken yet: nobody else would come for it.
@@ -134,6 +171,7 @@ impl Thread<'_> {
 
     /// Goes on with a connection until it has to wait or ends.
     pub(crate) fn work_on(&mut self, mut connection: Connection) {
+        self.give_lead_up();
         if connection.lingering.is_some() {
             return self.linger(connection);
         }
