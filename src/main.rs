@@ -34,6 +34,7 @@ fn start() -> Result<i32> {
     match config::load(&start.argv, &start.env) {
         Ok(loaded) => run(&loaded, &start).with_context(|| "cannot start".to_owned()),
         Err(refused) => {
+            refused.show_config.iter().for_each(|text| say(text));
             refused.warnings.iter().for_each(|warning| say(&format!("{warning}")));
             refused.errors.iter().for_each(|error| say(&format!("*** {error} ***")));
             Ok(CANNOT_START)

@@ -47,6 +47,15 @@ fn get_prints_what_a_file_gives() {
 }
 
 #[test]
+fn show_config_comes_before_what_is_wrong() {
+    let directory = files(&[("a.ini", "[uwsgi]\nbase = /srv\nprocesses = many\nchdir = %(base)/app\n")]);
+    let (code, _, log) = said(&imperator(directory.path(), &["--ini", "a.ini", "--show-config"]));
+    let listed = log.find(";end of configuration").expect("the end of the listing");
+    assert!(log[..listed].contains("\nprocesses = many\nchdir = /srv/app\nshow-config = true\n"), "{log}");
+    assert!(code == Some(1) && log[listed..].contains("`processes`"), "{log}");
+}
+
+#[test]
 fn what_cannot_start_says_why_and_ends_with_1() {
     let directory = files(&[
         ("many.ini", "[uwsgi]\nsocket = a.sock\n\nprocesses = many\nthreads = -1\n"),

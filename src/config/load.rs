@@ -33,6 +33,8 @@ pub struct Loaded {
 pub struct ConfigError {
     pub errors: Vec<Diagnostic>,
     pub warnings: Vec<Diagnostic>,
+    /// What `show-config` asked for: it is wanted most where something is wrong.
+    pub show_config: Option<String>,
 }
 
 impl ConfigError {
@@ -81,8 +83,11 @@ pub fn inspect(argv: &[String], env: &[(String, String)]) -> Result<(Reading, Ap
 
 fn read(argv: &[String], env: &[(String, String)]) -> Result<Reading, ConfigError> {
     let args = argv.get(1..).unwrap_or_default();
-    reader::read(args, env, &Context::of_process())
-        .map_err(|error| ConfigError { errors: vec![Diagnostic::new(&error.origin, error.what.to_string())], warnings: vec![] })
+    reader::read(args, env, &Context::of_process()).map_err(|error| ConfigError {
+        errors: vec![Diagnostic::new(&error.origin, error.what.to_string())],
+        warnings: vec![],
+        show_config: None,
+    })
 }
 
 fn judge(applied: &mut Applied, around: &Surroundings) {
@@ -105,10 +110,10 @@ fn once(reading: Reading, command: Command) -> Loaded {
 
 fn accept(reading: Reading, applied: Applied) -> Result<Loaded, ConfigError> {
     let Applied { settings, errors, warnings, prints, show_config } = applied;
-    if !errors.is_empty() {
-        return Err(ConfigError { errors, warnings });
-    }
     let show_config = show_config.then(|| listing(&reading.entries));
+    if !errors.is_empty() {
+        return Err(ConfigError { errors, warnings, show_config });
+    }
     let mode = if is_only_emperor(&settings) { Mode::Emperor } else { Mode::Serve };
     Ok(Loaded { settings, entries: reading.entries, warnings, show_config, prints, mode })
 }

@@ -36,6 +36,7 @@ impl Thread<'_> {
             }
         };
         match intake {
+            Intake::More { .. } if connection.overdue => self.refuse(connection, &Refusal::Late(request.socket_timeout)),
             Intake::More { .. } if whole => Next::Close,
             Intake::More { total, body, expects_continue } => {
                 (connection.wanted, connection.in_body) = (total, body);

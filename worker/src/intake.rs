@@ -2,7 +2,7 @@
 
 use imperator_protocol::http::{self, Framing, Head, HeadError};
 use imperator_protocol::packet::{Header, Packet};
-use imperator_protocol::vars::{Vars, VarsError};
+use imperator_protocol::vars::{self, Vars, VarsError};
 
 /// Bodies up to this many bytes are collected before a thread and the language are kept busy with them.
 pub(crate) const COLLECT: u64 = 64 * 1024;
@@ -67,6 +67,8 @@ pub(crate) enum Refusal {
     Head(HeadError),
     #[error("invalid uwsgi packet: {0}")]
     Vars(VarsError),
+    #[error("an HTTP request head was not complete after {0} seconds (socket-timeout)")]
+    Late(u32),
     #[error("Invalid (too big) CONTENT_LENGTH. skip. ({length} bytes, limit-post is {limit})")]
     Post { length: u64, limit: u64 },
 }
@@ -78,6 +80,7 @@ impl Refusal {
             Self::PacketSize { answer, .. } => answer.then_some(431),
             Self::HeadSize(_) => Some(431),
             Self::Head(error) => Some(error.status()),
+            Self::Late(_) => Some(408),
             Self::Vars(_) => None,
             Self::Post { .. } => Some(413),
         }
@@ -100,7 +103,7 @@ pub(crate) fn uwsgi<'b>(input: &'b [u8], limits: Limits, ours: &[u8], whole: boo
         Ok(vars) => vars,
         Err(error) => return Intake::Refused(Refusal::Vars(error)),
     };
-    let length = content_length(vars.get(b"CONTENT_LENGTH").unwrap_or_default());
+    let length = vars::content_length(vars.get(b"CONTENT_LENGTH").unwrap_or_default());
     let incoming = Incoming {
         modifier1: header.modifier1,
         modifier2: header.modifier2,
@@ -139,16 +142,10 @@ fn collect(incoming: Incoming<'_>, there: usize, limits: Limits, whole: bool, ex
     }
 }
 
-/// As uWSGI reads it: the digits from the left (`3abc` is 3, `-3` is 0).
-fn content_length(text: &[u8]) -> u64 {
-    text.iter().take_while(|b| b.is_ascii_digit()).fold(0u64, |n, b| n.saturating_mul(10).saturating_add(u64::from(b - b'0')))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use imperator_protocol::packet::modifier;
-    use imperator_protocol::vars;
 
     const LIMITS: Limits = Limits { packet: 4096, head: 4096, post: 1000 };
 
@@ -202,14 +199,6 @@ mod tests {
         assert!(matches!(http(long.as_bytes(), LIMITS, (0, 0), false), Intake::Refused(Refusal::HeadSize(4096))));
         assert!(
             matches!(http(b"GET / HTTP/1.1\r\nno colon\r\n\r\n", LIMITS, (0, 0), false), Intake::Refused(r) if r.answer() == Some(400))
-        );
-    }
-
-    #[test]
-    fn lengths_are_read_as_uwsgi_does() {
-        assert_eq!(
-            [content_length(b"3abc"), content_length(b"-3"), content_length(b""), content_length(b"99999999999999999999999")],
-            [3, 0, 0, u64::MAX]
         );
     }
 

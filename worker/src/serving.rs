@@ -136,12 +136,20 @@ fn nothing(next: Next) -> Served {
     Served { next, after: After::Continue, used: 0, extra: vec![] }
 }
 
+/// REMOTE_ADDR and SERVER_PORT on a unix socket, as uWSGI gives them: frameworks make a number of the port.
+const UNIX_PEER: &str = "0.0.0.0";
+const UNIX_PORT: &str = "80";
+
+fn known<'t>(text: &'t str, otherwise: &'t str) -> &'t str {
+    if text.is_empty() { otherwise } else { text }
+}
+
 /// Turns an HTTP head into variables.
 fn make_vars(shared: &Shared<'_>, connection: &Connection, head: &http::Head<'_>, vars: &mut Vec<u8>) -> Result<(), http::HeadError> {
     let info = ConnInfo {
-        remote_addr: connection.peer.as_str(),
+        remote_addr: known(connection.peer.as_str(), UNIX_PEER),
         server_name: &shared.server_name,
-        server_port: shared.server_ports.get(connection.listener).map_or("", String::as_str),
+        server_port: known(shared.server_ports.get(connection.listener).map_or("", String::as_str), UNIX_PORT),
         https: false,
         with_script_name: !shared.settings.request.manage_script_name,
     };

@@ -17,6 +17,7 @@ use crate::lead::Lead;
 use crate::log::{Times, diag};
 use crate::request::Board;
 use crate::scoreboard::WorkerCell;
+use crate::settings::Protocol;
 use crate::shared::{Event, Shared};
 
 /// Connections that a thread accepts in a row before it looks at those that wait.
@@ -222,11 +223,12 @@ impl Thread<'_> {
         if connection.drain() || self.shared.draining() { self.close(connection) } else { self.shared.park(connection, LINGER_MS) }
     }
 
-    /// Connections whose peers were silent for too long: a request whose body is all that is missing is the app's to see,
-    /// everything else is closed without a word.
+    /// Connections whose peers were silent for too long: a request whose body is all that is missing is the app's to see, an HTTP head that
+    /// is not complete is answered, everything else is closed without a word.
     fn end_waits(&mut self) {
         while let Some(mut connection) = self.shared.take_overdue() {
-            if connection.in_body && connection.lingering.is_none() {
+            let begun = connection.in_body || connection.protocol != Protocol::Uwsgi && connection.has_bytes();
+            if begun && connection.lingering.is_none() {
                 connection.overdue = true;
                 self.work_on(connection);
             } else {

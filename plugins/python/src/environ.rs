@@ -42,8 +42,10 @@ struct Variable {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Plain,
-    /// `HTTPS`, `UWSGI_SCHEME`: `wsgi.url_scheme` follows.
+    /// `UWSGI_SCHEME`, X-Forwarded-Proto: names `wsgi.url_scheme`.
     Scheme,
+    /// `HTTPS`, X-Forwarded-Ssl: says whether it is `https` where nothing names it.
+    Secure,
     /// A name that is ours (`wsgi.input`): what a peer sends under it is dropped.
     Ours,
 }
@@ -51,7 +53,8 @@ enum Kind {
 impl Kind {
     fn of(name: &[u8]) -> Self {
         match name {
-            b"HTTPS" | b"UWSGI_SCHEME" => Self::Scheme,
+            b"UWSGI_SCHEME" | b"HTTP_X_FORWARDED_PROTO" => Self::Scheme,
+            b"HTTPS" | b"HTTP_X_FORWARDED_SSL" => Self::Secure,
             _ if name.starts_with(b"wsgi.") || name.starts_with(b"uwsgi.") => Self::Ours,
             _ => Self::Plain,
         }
@@ -142,7 +145,7 @@ impl Template {
             if variable.kind != Kind::Ours {
                 set(dict, &variable.key, value)?;
             }
-            scheme |= variable.kind == Kind::Scheme;
+            scheme |= matches!(variable.kind, Kind::Scheme | Kind::Secure);
             variable.value.clear();
             variable.value.extend_from_slice(value);
             again.push(variable.key.as_ptr());
@@ -151,13 +154,12 @@ impl Template {
     }
 
     fn scheme<'py>(&self, py: Python<'py>, vars: Vars<'_>, schemes: &[Py<PyString>; 2]) -> PyResult<Bound<'py, PyAny>> {
-        if !self.variables.iter().any(|v| v.kind == Kind::Scheme) {
-            return Ok(schemes[0].bind(py).clone().into_any());
-        }
-        if let Some(scheme) = vars.get(b"UWSGI_SCHEME").filter(|s| !s.is_empty()) {
+        // Of several of a kind the last one counts, as in uWSGI.
+        let last = |kind| self.variables.iter().zip(vars.iter()).filter(|(v, _)| v.kind == kind).last().map(|(_, (_, value))| value);
+        if let Some(scheme) = last(Kind::Scheme).filter(|s| !s.is_empty()) {
             return latin1(py, scheme);
         }
-        let https = vars.get(b"HTTPS").is_some_and(|v| v.starts_with(b"1") || v.get(..2).is_some_and(|v| v.eq_ignore_ascii_case(b"on")));
+        let https = last(Kind::Secure).is_some_and(|v| v.starts_with(b"1") || v.get(..2).is_some_and(|v| v.eq_ignore_ascii_case(b"on")));
         Ok(schemes[usize::from(https)].bind(py).clone().into_any())
     }
 

@@ -2,7 +2,7 @@
 
 use super::error::HeadError;
 use super::head::{Head, MAX_HEADERS};
-use super::target::push_decoded;
+use super::target::push_path;
 use crate::vars::push;
 
 /// What the server knows about a connection.
@@ -27,7 +27,7 @@ pub struct ConnInfo<'c> {
 pub fn to_vars(head: &Head<'_>, conn: &ConnInfo<'_>, out: &mut Vec<u8>) -> Result<(), HeadError> {
     let target = &head.parts;
     push(out, b"REQUEST_METHOD", head.method());
-    push_with(out, b"PATH_INFO", |out| push_decoded(out, target.path))?;
+    push_with(out, b"PATH_INFO", |out| push_path(out, target.path))?;
     push_with(out, b"REQUEST_URI", |out| {
         push_uri(out, target.path, target.query);
         Ok(())

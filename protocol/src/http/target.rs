@@ -53,8 +53,42 @@ fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
+/// Appends the path as PATH_INFO gives it: without the segments `.` and `..` (RFC 3986, 5.2.4), escapes decoded. As in uWSGI, segments that
+/// are written with escapes (`%2e%2e`) stay.
+pub(super) fn push_path(out: &mut Vec<u8>, path: &[u8]) -> Result<(), HeadError> {
+    if path.windows(2).any(|pair| pair == b"/.") { push_decoded(out, &without_dots(path)) } else { push_decoded(out, path) }
+}
+
+/// `path` starts with `/`.
+fn without_dots(path: &[u8]) -> Vec<u8> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut rest = path.strip_prefix(b"/");
+    while let Some(now) = rest {
+        let end = now.iter().position(|&byte| byte == b'/');
+        let segment = &now[..end.unwrap_or(now.len())];
+        rest = end.map(|at| &now[at + 1..]);
+        match segment {
+            b"." => {}
+            b".." => drop(kept.pop()),
+            _ => {
+                kept.push(segment);
+                continue;
+            }
+        }
+        if rest.is_none() {
+            kept.push(b"");
+        }
+    }
+    let mut out = Vec::with_capacity(path.len());
+    for segment in kept {
+        out.push(b'/');
+        out.extend_from_slice(segment);
+    }
+    out
+}
+
 /// Appends the path with its escapes decoded.
-pub(super) fn push_decoded(out: &mut Vec<u8>, path: &[u8]) -> Result<(), HeadError> {
+fn push_decoded(out: &mut Vec<u8>, path: &[u8]) -> Result<(), HeadError> {
     let mut rest = path;
     while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
         out.extend_from_slice(&rest[..at]);
@@ -72,4 +106,34 @@ pub(super) fn push_decoded(out: &mut Vec<u8>, path: &[u8]) -> Result<(), HeadErr
 
 fn hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dot_segments_go_before_escapes_are_decoded() {
+        let cases = [
+            ("/a/b", "/a/b"),
+            ("/../x", "/x"),
+            ("/a/..", "/"),
+            ("/..", "/"),
+            ("/.", "/"),
+            ("/a/../../b", "/b"),
+            ("/./a", "/a"),
+            ("/a/.", "/a/"),
+            ("/a/./b", "/a/b"),
+            ("//a//b/../c", "//a//c"),
+            ("/a..b/..c/...", "/a..b/..c/..."),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/a/%2e%2e/b", "/a/../b"),
+            ("/a%2f..%2fb", "/a/../b"),
+        ];
+        for (path, expected) in cases {
+            let mut out = vec![];
+            push_path(&mut out, path.as_bytes()).expect(path);
+            assert_eq!(String::from_utf8_lossy(&out), expected, "{path}");
+        }
+    }
 }

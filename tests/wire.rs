@@ -1,0 +1,45 @@
+//! What the app learns of a request that came over each protocol.
+
+mod support;
+use support::{Answer, Server, exchange, packet};
+
+const SHOW: &str = "def application(env, sr):\n    sr('200 OK', [])\n    \
+    return [' '.join(env.get(k, '-') for k in ('wsgi.url_scheme', 'REMOTE_ADDR', 'SERVER_PORT', 'PATH_INFO')).encode()]\n";
+
+fn answer(address: &str, request: &[u8]) -> String {
+    Answer::parse(&exchange(address, request).expect("an exchange")).expect("an answer").text()
+}
+
+#[test]
+fn the_scheme_is_what_the_front_end_says_last() {
+    let mut server = Server::new();
+    server.write("app.py", SHOW);
+    server.start_ini("socket = {sock}\nwsgi-file = app.py\n").ready("{sock}");
+    for (vars, expected) in [
+        (&[][..], "http"),
+        (&[("HTTPS", "on")], "https"),
+        (&[("HTTPS", "off")], "http"),
+        (&[("UWSGI_SCHEME", "https")], "https"),
+        (&[("HTTP_X_FORWARDED_PROTO", "https")], "https"),
+        (&[("HTTP_X_FORWARDED_SSL", "on")], "https"),
+        (&[("UWSGI_SCHEME", "https"), ("HTTP_X_FORWARDED_PROTO", "http")], "http"),
+        (&[("HTTP_X_FORWARDED_PROTO", "http"), ("UWSGI_SCHEME", "https")], "https"),
+        (&[("HTTPS", "on"), ("HTTP_X_FORWARDED_PROTO", "http")], "http"),
+        (&[("HTTPS", "on"), ("HTTP_X_FORWARDED_PROTO", "")], "https"),
+        (&[("HTTPS", "on"), ("HTTP_X_FORWARDED_SSL", "off")], "http"),
+        // the same names as above, so that the remembered environ is used with other values
+        (&[("HTTPS", "off"), ("HTTP_X_FORWARDED_SSL", "1")], "https"),
+    ] {
+        let text = answer(&server.sock(), &packet("/", vars));
+        assert_eq!(text.split(' ').next(), Some(expected), "{vars:?}");
+    }
+}
+
+#[test]
+fn http_on_a_unix_socket_has_a_port_and_a_path_without_dots() {
+    let mut server = Server::new();
+    server.write("app.py", SHOW);
+    server.start_ini("http-socket = {sock}\nwsgi-file = app.py\n").ready("{sock}");
+    let text = answer(&server.sock(), b"GET /a/../b/./c HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(text, "http 0.0.0.0 80 /b/c");
+}
