@@ -22,6 +22,10 @@ pub const DUMP: u32 = 8;
 /// SIGQUIT.
 pub const QUIT: u32 = 16;
 
+const HANDLED: [Signal; 7] =
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT, Signal::SIGWINCH];
+const IGNORED: [Signal; 4] = [Signal::SIGPIPE, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
 static PENDING: AtomicU32 = AtomicU32::new(0);
 static BUSY: AtomicU32 = AtomicU32::new(0);
 static STOP_CODE: AtomicI32 = AtomicI32::new(30);
@@ -40,14 +44,33 @@ pub fn install(stop_code: i32) -> Result<BorrowedFd<'static>> {
             WAKE.get_or_init(|| fresh)
         }
     };
-    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT, Signal::SIGWINCH] {
+    for signal in HANDLED {
         handle(signal, SigHandler::Handler(on_signal))?;
     }
-    for signal in [Signal::SIGPIPE, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
+    for signal in IGNORED {
         handle(signal, SigHandler::SigIgn)?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(wake.as_fd())
+}
+
+/// In a process that the app forked: signals do what they do in any other program, unless the app has a handler of its own in place.
+/// (With ours they would wake the worker that this is a copy of, and do nothing here.)
+pub fn forget() -> Result<()> {
+    for signal in HANDLED.into_iter().chain(IGNORED) {
+        // SAFETY: the default disposition runs no code of ours.
+        let old = unsafe { sigaction(signal, &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty())) }?;
+        let ours = match old.handler() {
+            SigHandler::Handler(handler) => std::ptr::fn_addr_eq(handler, on_signal as extern "C" fn(libc::c_int)),
+            SigHandler::SigIgn => signal != Signal::SIGPIPE, // ignored in every Python program
+            _ => false,
+        };
+        if !ours {
+            // SAFETY: what was in place a moment ago.
+            unsafe { sigaction(signal, &old) }?;
+        }
+    }
+    Ok(())
 }
 
 fn handle(signal: Signal, handler: SigHandler) -> Result<()> {
@@ -160,6 +183,20 @@ mod tests {
             Some(pid) => nix::sys::wait::waitpid(pid, None).unwrap(),
         };
         assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 30)), "{status:?}");
+    }
+
+    #[test]
+    fn a_forked_copy_that_forgets_ends_by_a_signal() {
+        let status = match unsafe_fork() {
+            None => {
+                let _ = install(30).and_then(|_| forget());
+                let _ = raise(Signal::SIGTERM);
+                // SAFETY: no preconditions.
+                unsafe { libc::_exit(1) }
+            }
+            Some(pid) => nix::sys::wait::waitpid(pid, None).unwrap(),
+        };
+        assert!(matches!(status, nix::sys::wait::WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{status:?}");
     }
 
     fn unsafe_fork() -> Option<nix::unistd::Pid> {

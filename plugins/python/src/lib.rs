@@ -7,6 +7,7 @@ mod dynamic;
 mod embedded;
 mod environ;
 mod errors;
+mod forked;
 mod input;
 mod instance;
 mod module;

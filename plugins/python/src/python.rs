@@ -239,7 +239,10 @@ impl PythonLanguage {
             .and_then(|input| environ.set_item(input_key, input))
             .and_then(|()| app.callable.bind(py).call1((&environ, start_response)))
             .map_err(Trouble::Raised)
-            .and_then(|returned| body.send(py, &returned));
+            .and_then(|returned| if crate::forked::foreign() { Ok(()) } else { body.send(py, &returned) });
+        if crate::forked::foreign() {
+            crate::forked::end(py, &self.embedded, result);
+        }
         let after = match result {
             Ok(()) | Err(Trouble::Gone) => After::Continue,
             Err(Trouble::Raised(error)) => {

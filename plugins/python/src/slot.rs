@@ -82,6 +82,14 @@ impl Slot {
     }
 }
 
+/// In a process that the app forked: the request is the parent's. Gives its connection.
+pub fn abandon(py: Python<'_>) -> Option<i32> {
+    let mut held = current()?.lock(py);
+    let request = std::mem::replace(&mut held.request, std::ptr::null_mut());
+    // SAFETY: as in `Slot::with`; this is a copy of the thread that holds the borrow.
+    unsafe { request.as_mut() }.map(|request| std::os::fd::AsRawFd::as_raw_fd(&request.fd()))
+}
+
 /// A request that Python objects can reach.
 pub struct Occupied<'r> {
     slot: &'static Slot,

@@ -111,6 +111,7 @@ impl<'py> Zygote<'py> {
         interpreter.call_method1("arguments", (&python, &settings.python.pyrun))?;
         interpreter.call_method1("paths", (&python,))?;
         crate::module::install(py, instance)?;
+        crate::forked::watch(py)?;
         let origins = PyDict::new(py);
         for (name, places) in &settings.origins {
             origins.set_item(name, PyList::new(py, places)?)?;

@@ -78,8 +78,10 @@ impl Zygote<'_> {
             }
             ForkResult::Child => {
                 let between = nix::unistd::getpid();
+                let ours = crate::forked::ours();
                 match self.py.import("os").and_then(|os| os.call_method0("fork")).and_then(|pid| pid.extract::<i32>()) {
                     Ok(0) => {
+                        drop(ours);
                         // The worker has no way back from here: whatever fails ends it.
                         let parent = imperator_sys::fork::wait_for_new_parent(between);
                         if let Err(error) = parent.map_err(anyhow::Error::from).and_then(|_| end_with_parent(self.instance)) {
@@ -101,7 +103,9 @@ impl Zygote<'_> {
     /// `master = false`: this process is worker 1, and the others are its children.
     pub(super) fn alone(mut self) -> anyhow::Result<i32> {
         for worker in 2..=self.instance.boot.settings.process.workers {
+            let ours = crate::forked::ours();
             let pid: i32 = self.py.import("os")?.call_method0("fork")?.extract()?;
+            drop(ours);
             if pid == 0 {
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
                 return self.work_as(worker, None);
