@@ -17,7 +17,10 @@ pub fn missing(settings: &Settings) -> Vec<Diagnostic> {
     let mut say = |names: &[&str], text: String| found.push(Diagnostic::new(&origin(settings, names), text));
     if let Some(chdir) = settings.process.chdir.as_deref().filter(|chdir| known(chdir) && !Path::new(chdir).is_dir()) {
         say(&["chdir"], format!("`chdir = {chdir}`: there is no such directory on this machine"));
-    } else if let Some(file) = settings.python.wsgi_file.as_deref().filter(|file| known(file) && !directory.join(file).is_file()) {
+    } else if let Some(file) = settings.python.wsgi_file.as_deref().filter(|file| {
+        let path = directory.join(file);
+        path.to_str().is_some_and(known) && !path.is_file()
+    }) {
         say(&["wsgi-file"], format!("`wsgi-file = {file}`: there is no {} on this machine", directory.join(file).display()));
     }
     if let Some(home) = settings.python.home.as_deref().filter(|home| known(home) && !has_python(Path::new(home))) {
@@ -93,7 +96,11 @@ mod tests {
 
     #[test]
     fn what_others_fill_in_and_what_a_chroot_moves_is_not_judged() {
-        assert!(said(|s| s.process.chdir = Some("%(base)/x".into())).is_empty());
+        let unknown = |s: &mut Settings| {
+            s.process.chdir = Some("%(base)/x".into());
+            s.python.wsgi_file = Some("app.py".into());
+        };
+        assert!(said(unknown).is_empty());
         let jailed = |s: &mut Settings| {
             s.privileges.chroot = Some("/jail".into());
             s.process.chdir = Some("/nowhere/at/all".into());
