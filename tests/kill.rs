@@ -94,3 +94,17 @@ fn a_killed_emperor_takes_everything_along() {
     server.wait_exit();
     wait_for("no orphan", || below.iter().all(|pid| !running(*pid)).then_some(()));
 }
+
+#[test]
+fn a_stop_that_comes_while_a_worker_loads_is_not_lost() {
+    let mut server = Server::new();
+    server.write(
+        "app.py",
+        "import os, time\nopen('loading', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\ndef application(env, sr):\n    sr('200 OK', [])\n    return []\n",
+    );
+    server.start_ini("socket = {sock}\nwsgi-file = app.py\nlazy-apps = true\nchdir = {dir}\n");
+    wait_for("the load", || server.path("loading").exists().then_some(()));
+    server.signal(Signal::SIGTERM);
+    server.write("go", "");
+    assert_eq!(server.wait_exit().code(), Some(0));
+}

@@ -120,7 +120,11 @@ fn check_says_of_each_file_what_it_is_and_nothing_else() {
             ],
             &["master and 1 worker\n"],
         ),
-        ("mounts.ini", &["`no-orphans` has no effect here"], &["mount /shop=app:app, mount /second=second.py", "master and 1 to 4 workers\n"]),
+        (
+            "mounts.ini",
+            &["`no-orphans` has no effect here"],
+            &["mount /shop=app:app, mount /second=second.py", "master and 1 to 4 workers\n"],
+        ),
         ("strict.ini", &[], &["in {dir}/shop\n", "master and 2 workers\n"]),
     ] {
         let (report, code) = check(&server, name);

@@ -3,8 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use imperator_sys::signals;
 use imperator_worker::Link;
-use imperator_worker::control::FromWorker;
+use imperator_worker::control::{FromWorker, Role, exit};
 use imperator_worker::hooks::Hooks;
 use imperator_worker::procname;
 use nix::sys::prctl;
@@ -18,6 +19,8 @@ impl Zygote<'_> {
     /// Everything from the fork to the worker's end; its exit code.
     pub(super) fn work_as(&mut self, worker: u32, control: Option<OwnedFd>) -> anyhow::Result<i32> {
         drop(self.instance.take_control()); // the zygote's
+        // The master signals a worker as soon as it knows its pid, and the zygote's handlers do nothing: an order that comes during the load is kept.
+        signals::install(if self.instance.boot.role == Role::Single { 0 } else { exit::END })?;
         prctl::set_name(&std::ffi::CString::new(format!("worker {worker}"))?)?;
         procname::apply(&self.instance.boot.settings.process, &format!("worker {worker}"));
         let link = control.map(Link::new).transpose()?.map(Arc::new);
