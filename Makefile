@@ -4,7 +4,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release demo test test-rust lint fmt conformance bench manual clean
+.PHONY: help build release demo test test-rust lint fmt conformance bench instructions manual clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,10 +36,15 @@ conformance: ## the shared black-box cases, where they are (CONFORMANCE=folder)
 	$(CARGO) build --workspace
 	scripts/conformance.sh
 
-bench: ## CPU per request side by side with uWSGI, in one run
+bench: ## CPU per request, throughput, p99 and memory side by side with other servers (BENCH=--quick: only whether it works)
 	@scripts/setup.sh bench
 	$(CARGO) build --workspace --release
-	benches/side-by-side.py
+	benches/side-by-side.py $(BENCH)
+
+instructions: ## instructions of the hot functions against their budget
+	@scripts/setup.sh instructions
+	$(CARGO) build --release -p imperator-instructions
+	benches/instructions/check.py
 
 manual: ## regenerate docs/options.md from the option table
 	$(CARGO) run -q -- options --markdown > docs/options.md

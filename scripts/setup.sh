@@ -3,7 +3,7 @@
 # Does nothing where all is there, so that it costs nothing the second time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?usage: scripts/setup.sh demo|test|lint|conformance|bench}
+target=${1:?usage: scripts/setup.sh demo|test|lint|conformance|bench|instructions}
 
 say() { printf '== %s\n' "$*" >&2; }
 
@@ -59,8 +59,11 @@ case $target in
         need_venv "${CONFORMANCE:-../shared/conformance}/requirements.txt"
         ;;
     bench)
-        need_packages nginx nginx-light wrk wrk
+        need_packages nginx nginx-light
         need_venv benches/requirements.txt
+        ;;
+    instructions)
+        need_packages valgrind valgrind
         ;;
     *)
         say "unknown target $target"

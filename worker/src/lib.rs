@@ -18,6 +18,8 @@ mod lead;
 mod link;
 pub mod log;
 mod lot;
+#[doc(hidden)]
+pub mod measured;
 pub mod mounts;
 pub mod privileges;
 pub mod procname;
