@@ -1,0 +1,69 @@
+"""What is run: the table of goals. Each run is the same app file, Python, width and load for both servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidebyside.servers import Granian, Gunicorn, Imperator, Server, Uwsgi
+
+QUIET = ["disable-logging = true"]
+UNIX = ["socket = {dir}/s.sock"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Options of the load generator. Every answer is checked against them."""
+
+    protocol: str
+    options: tuple[str, ...] = ()
+    clients: int = 8
+
+
+@dataclass(frozen=True)
+class Goals:
+    """Bounds of the medians of ratios ours/theirs; None: none."""
+
+    cpu: float | None = None
+    throughput: float | None = None
+    p99: float | None = None
+    memory: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    key: str
+    title: str
+    ours: Server
+    theirs: Server
+    load: Load
+    goals: Goals
+    stall: int = 0
+
+
+HELLO = Load("uwsgi", ("--length", "11"))
+HELLO_HTTP = Load("http", ("--length", "11"))
+TEN_KIB = Load("http", ("--length", str(10 << 10)))
+NARROW = Goals(cpu=0.80, throughput=1.15, p99=1.0)
+
+
+def both(app: str, *lines: str, **more) -> tuple[Server, Server]:
+    """Imperator and uWSGI with the same ini."""
+    return Imperator(app, lines=tuple(lines), **more), Uwsgi(app, lines=tuple(lines), **more)
+
+
+def runs() -> list[Run]:
+    http11 = ("http11-socket = 127.0.0.1:{port}", *QUIET)
+    ours_http = Imperator("ten_kib.py", lines=http11)
+    threads = Imperator("hello.py", threads=4, lines=http11)
+    return [
+        Run("hello", "hello, uwsgi protocol on a unix socket, 2 workers", *both("hello.py", *UNIX, *QUIET), HELLO, Goals(cpu=0.80, throughput=1.15, p99=1.0, memory=1.0)),
+        Run("threads", "the same, 2 workers x 4 threads", *both("hello.py", *UNIX, *QUIET, threads=4), HELLO, NARROW),
+        Run("log", "uwsgi protocol on TCP, request log to a file", *both("hello.py", "socket = 127.0.0.1:{port}", "logto = {dir}/log"), HELLO, NARROW),
+        Run("nginx", "behind nginx uwsgi_pass", *both("hello.py", *UNIX, *QUIET, nginx=True), HELLO_HTTP, Goals(cpu=0.85, throughput=1.05, p99=1.0)),
+        Run("http", "HTTP/1.1 keep-alive, 10 KiB, straight", ours_http, Uwsgi("ten_kib.py", lines=http11), TEN_KIB, Goals(cpu=0.75, throughput=1.2, p99=1.0)),
+        Run("granian", "the same", ours_http, Granian("ten_kib.py"), TEN_KIB, Goals(cpu=0.55, throughput=1.15, p99=1.0)),
+        Run("gunicorn", "hello, HTTP keep-alive, 2 workers x 4 threads", threads, Gunicorn("hello.py", threads=4), HELLO_HTTP, Goals(cpu=0.10, throughput=4.0, p99=0.2)),
+        Run("upload", "1 MiB upload echoed, uwsgi protocol", *both("echo.py", *UNIX, *QUIET), Load("uwsgi", ("--body", str(1 << 20)), clients=4), Goals(cpu=0.75, throughput=1.2, p99=1.0)),
+        Run("django", "a Django page with a template", *both("django", *UNIX, *QUIET), Load("uwsgi", ("--path", "/page", "--text", "10 items in /page"), clients=4), Goals(cpu=0.97, throughput=1.02, p99=1.0)),
+        Run("stall", "200 clients stalled in mid-head on http-socket", *both("hello.py", "http-socket = 127.0.0.1:{port}", *QUIET), Load("http-close", ("--length", "11", "--timeout", "3")), Goals(throughput=0.9), stall=200),
+    ]
