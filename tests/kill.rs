@@ -108,3 +108,23 @@ fn a_stop_that_comes_while_a_worker_loads_is_not_lost() {
     server.write("go", "");
     assert_eq!(server.wait_exit().code(), Some(0));
 }
+
+#[test]
+fn a_stop_does_not_wait_for_a_worker_that_hangs_in_its_fork_or_in_its_import() {
+    for ini in ["", "lazy-apps = true\n"] {
+        let mut server = Server::new();
+        let hang =
+            "import os, time\ndef hang():\n    if os.path.exists('hang'):\n        open('hanging', 'w').close()\n        time.sleep(600)\n";
+        let when = if ini.is_empty() { "os.register_at_fork(after_in_child=hang)\n" } else { "hang()\n" };
+        server.write("app.py", &format!("{hang}{when}{HELLO}"));
+        server.start_ini(&format!("socket = {{sock}}\nwsgi-file = app.py\nprocesses = 2\n{ini}")).ready("{sock}");
+        wait_for("two workers", || (named(&server, "worker").len() == 2).then_some(()));
+        server.write("hang", "");
+        kill_9(named(&server, "worker")[0]);
+        wait_for("the hang", || server.path("hanging").exists().then_some(()));
+        let below: Vec<i32> = server.tree().into_iter().map(|(pid, _)| pid).collect();
+        server.signal(Signal::SIGTERM);
+        assert!(server.wait_exit().success());
+        wait_for("no orphan", || below.iter().all(|pid| !running(*pid)).then_some(()));
+    }
+}

@@ -83,6 +83,7 @@ fn graceful_reloads_under_load_lose_nothing_through_nginx_and_straight() {
         assert_ne!(wait_for("an answer", || worker_of(&server.sock())), before);
     }
     let (done, failed) = load.finish();
+    eprintln!("{} reloads, {done} requests, {} failed", reloads(), failed.len());
     assert!(failed.is_empty(), "{} of {done} requests failed, the first: {:?}", failed.len(), failed.first());
     assert!(done > reloads(), "only {done} requests were made");
 }
@@ -116,4 +117,47 @@ fn a_reload_to_a_broken_configuration_changes_nothing_and_names_the_line() {
     server.write("app.ini", "[uwsgi]\nsocket = {sock}\nwsgi-file = app.py\nprocesses = 2\n");
     server.signal(Signal::SIGHUP);
     wait_for("two workers", || (server.tree().iter().filter(|(_, name)| name.starts_with("worker")).count() == 2).then_some(()));
+}
+
+#[test]
+fn after_a_failed_reload_statistics_are_answered_and_time_limits_hold() {
+    let mut server = Server::new();
+    let app = APP.replace("    sr('200", "    if env['PATH_INFO'] == '/stuck':\n        __import__('time').sleep(60)\n    sr('200");
+    server.write("app.py", &app);
+    server.start_ini("socket = {sock}\nwsgi-file = app.py\nharakiri = 1\nstats = {dir}/stats\n").ready("{sock}");
+    server.write("app.py", "raise LookupError('this release is broken')\n");
+    server.signal(Signal::SIGHUP);
+    server.wait_log("reload failed");
+    let stats = support::stats(&server.fill("{dir}/stats")).expect("statistics");
+    assert_eq!(stats["workers"][0]["status"], "idle");
+    assert!(uwsgi(&server.sock(), "/stuck").is_err());
+    server.wait_log("HARAKIRI ON WORKER 1");
+}
+
+#[test]
+fn a_release_that_hangs_at_import_is_given_up_for_the_next() {
+    let mut server = Server::new();
+    server.write("app.py", APP);
+    server.start_ini("socket = {sock}\nwsgi-file = app.py\n").ready("{sock}");
+    server.write("app.py", "open('loading', 'w').close()\nwhile True:\n    pass\n");
+    server.signal(Signal::SIGHUP);
+    wait_for("the import", || server.path("loading").exists().then_some(()));
+    assert!(worker_of(&server.sock()).is_some_and(|a| a.starts_with("v1")));
+    server.write("app.py", &APP.replace("v1", "v2"));
+    server.signal(Signal::SIGHUP);
+    wait_for("the mended release", || worker_of(&server.sock()).filter(|a| a.starts_with("v2")));
+}
+
+#[test]
+fn a_reload_runs_the_end_hooks_and_with_log_reopen_writes_to_a_new_file() {
+    let mut server = Server::new();
+    server.write("app.py", APP);
+    let ini = "socket = {sock}\nwsgi-file = app.py\nlogto = {dir}/log\nlog-reopen = true\nhook-as-user-atexit = appendn:{dir}/ends x\n";
+    server.start_ini(ini).ready("{sock}");
+    let before = worker_of(&server.sock()).expect("an answer");
+    std::fs::rename(server.path("log"), server.path("log.1")).expect("rename");
+    server.signal(Signal::SIGHUP);
+    wait_for("the new worker", || worker_of(&server.sock()).filter(|a| *a != before));
+    wait_for("its log line", || std::fs::read_to_string(server.path("log")).ok().filter(|log| log.contains("GET / ")));
+    assert_eq!(std::fs::read_to_string(server.path("ends")).expect("the hook's file"), "x\n");
 }

@@ -69,12 +69,18 @@ impl Master {
         }
     }
 
-    /// Everything has ended.
-    pub(super) fn last_things(&mut self) {
-        let Some(settings) = self.last_settings.clone() else { return };
+    /// `as-user-atexit`: at the end, and before a reload's exec.
+    pub(super) fn run_end_hooks(&self) {
+        let Some(settings) = &self.last_settings else { return };
         if let Err(error) = Hooks::parse(&settings.hooks).and_then(|hooks| hooks.run("as-user-atexit")) {
             say(&format!("hook-as-user-atexit: {error}"));
         }
+    }
+
+    /// Everything has ended.
+    pub(super) fn last_things(&mut self) {
+        self.run_end_hooks();
+        let Some(settings) = self.last_settings.clone() else { return };
         if settings.process.vacuum {
             for (path, error) in self.vacuum.run(std::process::id() as i32) {
                 say(&format!("vacuum: cannot remove {}: {error}", path.display()));

@@ -5,23 +5,30 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use anyhow::Result;
+use imperator_sys::process::monotonic_ms;
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::log::diag::say;
 use imperator_worker::scoreboard::Scoreboard;
+use nix::libc::SIGKILL;
 
 use super::decide::{Event, Haste};
 use super::handover::{self, Held, State};
-use super::running::Master;
+use super::running::{Master, send_signal};
 use super::runtime::Runtime;
-use super::{policy, setup};
+use super::services::Services;
+use super::{policy, setup, vassal};
 use crate::sockets::Bound;
 
 impl Master {
     /// Reads the configuration, and if it is good becomes the next life of this master.
     pub(super) fn reload(&mut self, brutal: bool) {
         match setup::load(&self.start) {
-            Err(error) => say(&format!("*** reload refused, nothing changes: the configuration has errors ***\n{error}")),
+            Err(error) => {
+                say(&format!("*** reload refused, nothing changes: the configuration has errors ***\n{error}"));
+                self.reassure_emperor();
+            }
             Ok(_) => {
+                self.run_end_hooks();
                 say("binary reloading uWSGI...");
                 // The start of a line that has no end yet lives in our memory only.
                 self.logs.finish();
@@ -63,6 +70,55 @@ impl Master {
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             stats: self.services.stats.as_ref().map(|(s, address)| (s.listener().as_raw_fd(), address.clone())),
         }
+    }
+
+    /// After an exec whose configuration is refused: the settings of the running generation hold again.
+    pub fn keep(&mut self) {
+        self.back_to_directory();
+        let Some((_, runtime)) = self.current() else {
+            return self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });
+        };
+        let settings = runtime.settings.clone();
+        match Services::open(&settings, self.kept_stats.take(), &self.poll) {
+            Ok(services) => self.services = services,
+            Err(error) => say(&format!("statistics, FIFO and touched files are not served: {error:#}")),
+        }
+        self.timers.set(&settings, monotonic_ms());
+        self.last_settings = Some(settings);
+        self.up = true;
+        let _ = self.services.answer(&self.poll);
+        self.reassure_emperor();
+    }
+
+    /// What the running generation needs while the next one loads: its time limits, and statistics.
+    pub(super) fn serve_meanwhile(&mut self) -> Result<()> {
+        let Some(settings) = self.current().map(|(_, r)| r.settings.clone()) else { return Ok(()) };
+        self.timers.set(&settings, monotonic_ms());
+        Ok(self.services.answer(&self.poll)?)
+    }
+
+    /// The newer generation failed.
+    pub(super) fn serves_on(&mut self, generation: u64) {
+        self.last_settings = self.runtimes.get(&generation).map(|r| r.settings.clone());
+        self.reassure_emperor();
+    }
+
+    /// An emperor that asked for a reload waits to hear that the vassal is there.
+    fn reassure_emperor(&mut self) {
+        self.tell_emperor(vassal::SPAWNED);
+        self.tell_emperor(vassal::ACCEPTING);
+    }
+
+    /// Children that are nobody's: forks of a zygote that hang before they could say which worker they are.
+    pub(super) fn kill_forks(&mut self, generation: u64) {
+        let own = std::process::id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let unknown = |pid: &i32| self.instance.zygote_of(*pid).is_none() && self.instance.worker_of(*pid).is_none();
+        children.split(' ').filter_map(|pid| pid.parse().ok()).filter(unknown).filter(|pid| name(*pid) == "zygote\n").for_each(|pid| {
+            say(&format!("a worker of generation {generation} (pid: {pid}) hangs in its fork: killing it"));
+            send_signal(pid, SIGKILL);
+        });
     }
 
     pub(super) fn back_to_directory(&self) {

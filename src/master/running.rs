@@ -17,7 +17,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
 use super::daemon::Waiting;
-use super::decide::{Action, Event, Haste, Instance};
+use super::decide::{Action, Event, Instance};
 use super::handover::{self, State};
 use super::poll::{MOST_WORKERS, Poll, Source};
 use super::reloading::take_over;
@@ -61,7 +61,7 @@ pub struct Master {
     /// Files to remove at the end.
     pub(super) vacuum: Vacuum,
     /// A listener of the life before.
-    kept_stats: KeptStats,
+    pub(super) kept_stats: KeptStats,
 }
 
 impl Master {
@@ -137,6 +137,7 @@ impl Master {
         let number = self.instance.last_generation + 1;
         let runtime = Runtime::new(settings.clone(), listeners)?;
         self.services = Services::open(&settings, self.kept_stats.take(), &self.poll)?;
+        self.serve_meanwhile()?;
         self.remember_files(&runtime);
         self.inside.want(&settings, &self.start.binary, &self.start.argv)?;
         self.last_settings = Some(settings);
@@ -144,23 +145,6 @@ impl Master {
         self.tell_emperor(vassal::SPAWNED);
         self.tell(Event::Begin { policy, brutal });
         Ok(())
-    }
-
-    /// After an exec whose configuration is refused: the settings of the running generation hold again.
-    pub fn keep(&mut self) {
-        self.back_to_directory();
-        let Some((_, runtime)) = self.current() else {
-            return self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });
-        };
-        let settings = runtime.settings.clone();
-        match Services::open(&settings, self.kept_stats.take(), &self.poll) {
-            Ok(services) => self.services = services,
-            Err(error) => say(&format!("statistics, FIFO and touched files are not served: {error:#}")),
-        }
-        self.timers.set(&settings, monotonic_ms());
-        self.last_settings = Some(settings);
-        self.up = true;
-        let _ = self.services.answer(&self.poll);
     }
 
     /// Sockets of all generations.
@@ -237,6 +221,8 @@ impl Master {
             Action::Pause { generation, worker, pause } => self.pause(generation, worker, pause),
             Action::Reload { brutal } => self.reload(brutal),
             Action::Serving { generation } => self.serving(generation),
+            Action::ServesOn { generation } => self.serves_on(generation),
+            Action::KillForks { generation } => self.kill_forks(generation),
             Action::Dropped { generation } => {
                 self.runtimes.remove(&generation);
             }

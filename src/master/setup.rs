@@ -76,6 +76,9 @@ pub fn again(number: &str, start: &Start) -> Result<i32> {
     say(&format!("gracefully (RE)spawned uWSGI master process (pid: {})", std::process::id()));
     let logs = logs_again(&mut state, loaded.as_ref().map_or(&newest, |l| &l.settings), &newest)?;
     let mut master = Master::resume(start.clone(), signals, logs, state)?;
+    if loaded.as_ref().map_or(&newest, |l| &l.settings).log.reopen {
+        master.reopen_logs(false);
+    }
     if let Err(error) = loaded.and_then(|loaded| next_generation(&mut master, &start, loaded, brutal)) {
         say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
         master.keep();

@@ -69,6 +69,9 @@ pub struct Generation {
     /// Workers that a chain reload still has to replace, and the one it waits for.
     pub chain: Vec<u32>,
     pub chained: Option<u32>,
+    /// It ends, and forks that have not come up by then are killed.
+    #[serde(default)]
+    pub forks_end_at: Option<Ms>,
 }
 
 impl Generation {
@@ -77,7 +80,18 @@ impl Generation {
         let life = |id| if id <= initial { Life::Waiting { until: 0 } } else { Life::Cheap };
         let workers = (1..=policy.workers).map(|id| Slot::new(id, life(id))).collect();
         let zygote = Zygote::Spawning;
-        Self { number, stage: Stage::Loading, policy, zygote, workers, zygote_deaths: 0, held: false, chain: vec![], chained: None }
+        Self {
+            number,
+            stage: Stage::Loading,
+            policy,
+            zygote,
+            workers,
+            zygote_deaths: 0,
+            held: false,
+            chain: vec![],
+            chained: None,
+            forks_end_at: None,
+        }
     }
 
     /// Processes that run or are about to.
@@ -92,6 +106,7 @@ impl Generation {
             _ => None,
         };
         let forks = !ending && !self.held && matches!(self.zygote, Zygote::Ready { .. });
+        let stuck = self.forks_end_at.filter(|_| self.is_forking());
         let workers = self.workers.iter().filter_map(|slot| match &slot.life {
             Life::Waiting { until } => forks.then_some(*until),
             Life::Running(running) => match &running.leaving {
@@ -100,10 +115,18 @@ impl Generation {
             },
             Life::Cheap | Life::Forking => None,
         });
-        workers.chain(zygote).min()
+        workers.chain(zygote).chain(stuck).min()
+    }
+
+    fn is_forking(&self) -> bool {
+        self.workers.iter().any(|s| s.life == Life::Forking)
     }
 
     pub(super) fn kill_overdue(&mut self, now: Ms, out: &mut Vec<Action>) {
+        if self.is_forking() && self.forks_end_at.is_some_and(|at| at <= now) {
+            out.push(Action::KillForks { generation: self.number });
+            self.forks_end_at = Some(now + ZYGOTE_MERCY);
+        }
         if let Zygote::Ending { pid, kill_at } = &mut self.zygote {
             if *kill_at <= now {
                 out.push(Action::Signal { pid: *pid, signal: SIGKILL });
@@ -142,6 +165,8 @@ impl Generation {
         self.chain.clear();
         self.chained = None;
         self.end_zygote(now, out);
+        // A little later than the zygote, whose end may be what ends them.
+        self.forks_end_at.get_or_insert(now + ZYGOTE_MERCY + ZYGOTE_MERCY / 2);
         for slot in &mut self.workers {
             match &mut slot.life {
                 Life::Waiting { .. } => slot.life = Life::Cheap,
@@ -243,6 +268,7 @@ impl Instance {
         };
         old.held = false;
         let (new, old) = (number, old.number);
+        out.push(Action::ServesOn { generation: old });
         out.push(Action::Log(format!(
             "*** reload failed: generation {new} could not load its app (code {code}); generation {old} goes on serving ***"
         )));

@@ -152,6 +152,14 @@ pub enum Action {
     Serving {
         generation: u64,
     },
+    /// A newer one could not take over: this one serves on.
+    ServesOn {
+        generation: u64,
+    },
+    /// Kill what was forked to be a worker and has not said so: nothing is known of it, not even its pid.
+    KillForks {
+        generation: u64,
+    },
     /// Nothing of it runs any more.
     Dropped {
         generation: u64,

@@ -9,7 +9,7 @@ use super::{Action, Haste, Instance, Ms};
 
 /// How long a reload waits for the load that is under way, which may never end. Each time that was too short it doubles, so that a
 /// slow app comes up however often its reload is asked for.
-const PATIENCE: Ms = 10_000;
+const PATIENCE: Ms = 5000;
 /// The last doubling.
 const MOST_PATIENCE: u32 = 8;
 
