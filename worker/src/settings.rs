@@ -471,6 +471,8 @@ pub struct Python {
     /// `plugins-dir`: where else to look for the extension module.
     pub plugins_dir: Vec<String>,
     pub test: Option<String>,
+    /// Said in the configuration; without it the start says that several apps share one interpreter.
+    pub single_interpreter: bool,
 }
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]

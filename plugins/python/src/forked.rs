@@ -74,7 +74,7 @@ pub fn end(py: Python<'_>, embedded: &Embedded, result: Result<(), Trouble>) -> 
             crate::errors::print(py, &error);
             1
         }
-        Ok(()) | Err(Trouble::Gone) => {
+        Ok(()) | Err(Trouble::Gone | Trouble::Refused(_)) => {
             let pid = std::process::id();
             say(&format!(
                 "process {pid}, which the app forked, came back from the request: it ends, and the answer is its parent's to give\n"

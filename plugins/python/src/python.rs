@@ -243,10 +243,13 @@ impl PythonLanguage {
         if crate::forked::foreign() {
             crate::forked::end(py, &self.embedded, result);
         }
+        let name = || format!("app {id} (mountpoint='{}')", app.mountpoint);
         let after = match result {
             Ok(()) | Err(Trouble::Gone) => After::Continue,
-            Err(Trouble::Raised(error)) => {
-                self.policy.deal_with(py, slot, serial, &environ, &format!("app {id} ({})", app.mountpoint), &error)
+            Err(Trouble::Raised(error)) => self.policy.deal_with(py, slot, serial, &environ, &name(), &error),
+            Err(Trouble::Refused(why)) => {
+                let error = pyo3::exceptions::PyTypeError::new_err(format!("{}: {why}", name()));
+                self.policy.deal_with(py, slot, serial, &environ, &name(), &error)
             }
         };
         drop(crate::input::take_raised(slot, serial));

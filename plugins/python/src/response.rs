@@ -189,19 +189,23 @@ impl FileWrapper {
 }
 
 impl FileWrapper {
-    /// Descriptor and position, if the file is a plain one on disk. (A GzipFile has a descriptor, too, but what it reads is not what is on disk.)
+    /// Descriptor and position, if the file is a plain one on disk. (A GzipFile has a descriptor, too, but what it reads is not what is on disk; and files
+    /// of /proc have no size, so they have to be read.)
     pub fn on_disk(&self, py: Python<'_>) -> Option<(i32, u64)> {
         let file = self.file.bind(py);
         let inner = file.getattr_opt("file").ok().flatten(); // tempfile's wrapper
         let file = inner.as_ref().unwrap_or(file);
         let io = py.import("io").ok()?;
-        let raw = file.getattr_opt("raw").ok().flatten();
+        let binary = if file.is_instance(&io.getattr("TextIOWrapper").ok()?).ok()? { file.getattr_opt("buffer").ok()? } else { None };
+        let raw = binary.as_ref().unwrap_or(file).getattr_opt("raw").ok().flatten();
         let raw = raw.as_ref().unwrap_or(file);
         if !raw.is_instance(&io.getattr("FileIO").ok()?).ok()? {
             return None;
         }
         let position = file.call_method0("tell").ok()?.extract().ok()?;
         let fd = raw.call_method0("fileno").ok()?.extract().ok()?;
-        Some((fd, position))
+        // SAFETY: the file object owns the descriptor, and this thread holds a reference to it and Python's lock.
+        let file = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        nix::sys::stat::fstat(file).is_ok_and(|stat| stat.st_size > 0).then_some((fd, position))
     }
 }

@@ -12,8 +12,10 @@ use crate::slot::{Gil, Slot};
 
 /// Why a response did not go out whole.
 pub enum Trouble {
-    /// The app's exception, or one of ours that says what is wrong with its response.
+    /// The app's exception.
     Raised(PyErr),
+    /// What the app returned is no response; why.
+    Refused(String),
     /// The client left: no error.
     Gone,
 }
@@ -67,10 +69,9 @@ impl Body {
             return self.file(py, fd, position);
         }
         if body.is_instance_of::<pyo3::types::PyString>() {
-            return Err(PyTypeError::new_err("the app returned a str: a body is an iterable of bytes").into());
+            return Err(Trouble::Refused("it returned a str, and a body is an iterable of bytes".into()));
         }
-        let chunks =
-            body.try_iter().map_err(|_| PyTypeError::new_err(format!("the app returned {}, which is not iterable", type_name(body))))?;
+        let chunks = body.try_iter().map_err(|error| no_iterable(body, error))?;
         chunks.into_iter().try_for_each(|chunk| self.chunk(py, &chunk?))
     }
 
@@ -109,7 +110,7 @@ impl Body {
     fn odd(self, py: Python<'_>, chunk: &Bound<'_, PyAny>) -> Result<(), Trouble> {
         let name = type_name(chunk);
         if !self.slot.with(py, None, |request| request.head_sent())? {
-            return Err(PyTypeError::new_err(format!("a chunk of the app's body is {name}, not bytes")).into());
+            return Err(Trouble::Refused(format!("a chunk of its body is {name}, not bytes")));
         }
         crate::say(&format!("[ERROR] Unhandled object from iterator: a chunk of the app's body is {name}, not bytes; it is left out\n"));
         Ok(())
@@ -136,12 +137,21 @@ impl Body {
     }
 
     fn started(self, py: Python<'_>) -> Result<(), Trouble> {
-        if self.slot.with(py, None, |request| request.status() == 0 && !request.head_sent())? { Err(not_started().into()) } else { Ok(()) }
+        if self.slot.with(py, None, |request| request.status() == 0 && !request.head_sent())? { Err(not_started()) } else { Ok(()) }
     }
 }
 
-fn not_started() -> PyErr {
-    PyTypeError::new_err("the app did not call start_response before its first byte")
+fn not_started() -> Trouble {
+    Trouble::Refused("it did not call start_response before its first byte".into())
+}
+
+/// `__iter__` is not there, or is the app's own and raised.
+fn no_iterable(body: &Bound<'_, PyAny>, error: PyErr) -> Trouble {
+    if error.is_instance_of::<PyTypeError>(body.py()) && error.traceback(body.py()).is_none() {
+        Trouble::Refused(format!("it returned {}, which is not iterable", type_name(body)))
+    } else {
+        Trouble::Raised(error)
+    }
 }
 
 fn close(body: &Bound<'_, PyAny>) -> PyResult<()> {

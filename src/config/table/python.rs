@@ -68,7 +68,13 @@ pub static OPTIONS: &[Spec] = &[
     text("py-tracebacker", &[], "prefix of sockets that tell where the workers are", set_text!(python.tracebacker)),
     flag("reload-os-env", &[], "os.environ sees what was set late", no_effect("os.environ is complete when the interpreter starts")),
     text("test", &[], "import this module and end", later("run `python -c 'import MODULE'` of the same interpreter")).short('J'),
-    flag("single-interpreter", &[], "one interpreter a process", no_effect("it is always so")).short('i'),
+    flag(
+        "single-interpreter",
+        &[],
+        "one interpreter a process, as it always is: the start does not mention that several apps share it",
+        set_flag!(python.single_interpreter),
+    )
+    .short('i'),
     flag("py-call-osafterfork", &[], "run Python's at-fork hooks", no_effect("they always run")),
     flag("py-call-uwsgi-fork-hooks", &[], "run uwsgidecorators' fork hooks", no_effect("they always run")),
     flag("py-master-check-signals", &[], "the master runs Python's signal handlers", no_effect("the master has no Python")),

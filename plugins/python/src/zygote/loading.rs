@@ -13,6 +13,10 @@ impl Zygote<'_> {
     /// What is loaded before the fork.
     pub(super) fn load_first(&mut self) -> PyResult<Load> {
         let settings = &self.instance.boot.settings;
+        if let Some(message) = self.conflict() {
+            say(&format!("{message}\n"));
+            return Ok(Load::Failed { code: 1, message });
+        }
         if let Some(module) = &settings.python.test {
             let found = self.py.import(module.as_str()).inspect_err(|error| crate::errors::print(self.py, error)).is_ok();
             return Ok(Load::Failed { code: i32::from(!found), message: format!("test = {module}") });
@@ -26,6 +30,23 @@ impl Zygote<'_> {
             enter(directory, "chdir2")?;
         }
         Ok(loaded)
+    }
+
+    /// Two options that want different Pythons. (A `plugin = python36` alone was often written for another machine: the Python that is there serves.)
+    fn conflict(&self) -> Option<String> {
+        let python = &self.instance.boot.settings.python;
+        let wanted = python.wanted_version.as_deref().filter(|version| version.contains('.'))?;
+        let chosen = match (&python.home, &python.bin) {
+            (Some(home), _) => format!("home = {home}"),
+            (None, Some(bin)) => format!("python-bin = {bin}"),
+            (None, None) => return None,
+        };
+        let found = self.py.version_info();
+        let (major, minor) = (found.major, found.minor);
+        (wanted != format!("{major}.{minor}")).then(|| {
+            let plugin = wanted.replace('.', "");
+            format!("plugin = python{plugin} wants Python {wanted}, and {chosen} is Python {major}.{minor}: take one of the two out, or make them agree")
+        })
     }
 
     pub(super) fn load_apps(&mut self) -> PyResult<Load> {
@@ -91,6 +112,12 @@ impl Zygote<'_> {
             let point = &first.mountpoint;
             say(&format!(
                 "the app at {point} also answers requests that no mount point matches, as it is the first (no-default-app turns that off)\n"
+            ));
+        }
+        if complete && apps.len() > 1 && !settings.python.single_interpreter {
+            say(&format!(
+                "{} apps share one interpreter and its modules, as with single-interpreter (a vassal of its own keeps an app apart)\n",
+                apps.len()
             ));
         }
         Ok(Load::Done)
