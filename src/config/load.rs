@@ -120,7 +120,9 @@ fn accept(reading: Reading, applied: Applied) -> Result<Loaded, ConfigError> {
 
 /// Nothing to serve, only vassals to supervise.
 fn is_only_emperor(settings: &Settings) -> bool {
-    let serves = !settings.sockets.is_empty() || settings.names_app() || settings.python.pyrun.is_some();
+    let zerg = &settings.socket_options;
+    let sockets = !settings.sockets.is_empty() || !zerg.zerg.is_empty() || !zerg.zerg_pool.is_empty();
+    let serves = sockets || settings.names_app() || settings.python.pyrun.is_some();
     !settings.emperor.sources.is_empty() && !serves
 }
 

@@ -36,6 +36,9 @@ pub struct State {
     /// The stats server's listener and its address.
     #[serde(default)]
     pub stats: Option<(i32, String)>,
+    /// What `zerg-server` and `zerg-pool` listen on and hand out.
+    #[serde(default)]
+    pub zerg: super::zerg::Kept,
 }
 
 /// One generation's descriptors.
@@ -65,6 +68,7 @@ impl State {
             .chain(self.emperor)
             .chain(self.logs.iter().map(|(_, fd)| *fd))
             .chain(self.stats.as_ref().map(|(fd, _)| *fd))
+            .chain(self.zerg.descriptors())
             .collect()
     }
 }

@@ -25,6 +25,7 @@ mod single;
 mod spawn;
 mod timers;
 mod vassal;
+mod zerg;
 
 use std::path::PathBuf;
 

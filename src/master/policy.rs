@@ -11,7 +11,7 @@ pub fn policy(settings: &Settings) -> Policy {
     let (p, l) = (&settings.process, &settings.limits);
     let seconds = |s: u32| Ms::from(s) * 1000;
     Policy {
-        workers: p.workers,
+        workers: if only_a_pool(settings) { 0 } else { p.workers },
         initial: initial(settings),
         cores: p.threads.max(1),
         mercy: seconds(settings.reload.worker_mercy),
@@ -23,10 +23,16 @@ pub fn policy(settings: &Settings) -> Policy {
     }
 }
 
+/// Sockets are only bound for others (`zerg-pool`), and no app is named: there is nothing to start.
+fn only_a_pool(settings: &Settings) -> bool {
+    let options = &settings.socket_options;
+    !options.zerg_pool.is_empty() && options.zerg.is_empty() && settings.sockets.is_empty() && !settings.names_app()
+}
+
 fn initial(settings: &Settings) -> u32 {
     let p = &settings.process;
     match p.cheaper {
-        _ if p.cheap => 0,
+        _ if p.cheap || only_a_pool(settings) => 0,
         Some(least) => p.cheaper_initial.unwrap_or(least).clamp(least, p.workers.max(least)),
         None => p.workers,
     }

@@ -16,6 +16,7 @@ use super::handover::{self, Held, State};
 use super::running::{Master, send_signal};
 use super::runtime::Runtime;
 use super::services::Services;
+use super::zerg::ZergServer;
 use super::{policy, setup, vassal};
 use crate::sockets::Bound;
 
@@ -69,6 +70,7 @@ impl Master {
             logs: self.logs.handover().into_iter().map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             stats: self.services.stats.as_ref().map(|(s, address)| (s.listener().as_raw_fd(), address.clone())),
+            zerg: self.zerg.as_ref().map(ZergServer::handover).unwrap_or_default(),
         }
     }
 
@@ -82,6 +84,9 @@ impl Master {
         match Services::open(&settings, self.kept_stats.take(), &self.poll) {
             Ok(services) => self.services = services,
             Err(error) => say(&format!("statistics, FIFO and touched files are not served: {error:#}")),
+        }
+        if let Err(error) = self.open_zerg(&settings) {
+            say(&format!("zergs get no sockets: {error:#}"));
         }
         self.timers.set(&settings, monotonic_ms());
         self.last_settings = Some(settings);

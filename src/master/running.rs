@@ -25,6 +25,7 @@ use super::runtime::Runtime;
 use super::services::{KeptStats, LOGS, Services};
 use super::spawn::Recipe;
 use super::timers::Timers;
+use super::zerg::{self, ZergServer};
 use super::{Start, policy, vassal};
 use crate::emperor::inside::Inside;
 use crate::hooks::Reaction;
@@ -62,6 +63,9 @@ pub struct Master {
     pub(super) vacuum: Vacuum,
     /// A listener of the life before.
     pub(super) kept_stats: KeptStats,
+    /// Who hands out our sockets, and what its life before left.
+    pub(super) zerg: Option<ZergServer>,
+    pub(super) kept_zerg: zerg::Taken,
 }
 
 impl Master {
@@ -90,6 +94,8 @@ impl Master {
             last_settings: None,
             vacuum: Vacuum::default(),
             kept_stats: None,
+            zerg: None,
+            kept_zerg: zerg::Taken::default(),
         })
     }
 
@@ -112,6 +118,7 @@ impl Master {
         master.watch_emperor()?;
         master.inside = Inside::resume(state.inside);
         master.kept_stats = state.stats.map(|(fd, address)| Ok::<_, anyhow::Error>((handover::take(fd)?, address))).transpose()?;
+        master.kept_zerg = zerg::Taken::from(state.zerg)?;
         let mut sockets = BTreeMap::new();
         for held in state.generations {
             let number = held.number;
@@ -137,6 +144,7 @@ impl Master {
         let number = self.instance.last_generation + 1;
         let runtime = Runtime::new(settings.clone(), listeners)?;
         self.services = Services::open(&settings, self.kept_stats.take(), &self.poll)?;
+        self.open_zerg(&settings)?;
         self.serve_meanwhile()?;
         self.remember_files(&runtime);
         self.inside.want(&settings, &self.start.binary, &self.start.argv)?;

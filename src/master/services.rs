@@ -18,6 +18,7 @@ use crate::stats::StatsServer;
 use crate::watch::{Touch, Watcher, watched};
 
 pub const LOGS: u32 = 3;
+pub const ZERG: u32 = 4;
 const STATS: u32 = 0;
 const WATCHER: u32 = 1;
 const FIFO: u32 = 2;
@@ -90,6 +91,7 @@ impl Master {
             }
             FIFO => self.read_fifo(),
             LOGS => self.logs.on_ready(),
+            ZERG => self.serve_zergs(),
             _ => {}
         }
     }

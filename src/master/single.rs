@@ -17,8 +17,9 @@ pub fn role(settings: &Settings, vassal: bool) -> Option<Role> {
     if settings.python.pyrun.is_some() {
         return Some(Role::Script);
     }
-    // A vassal always has one, as it is the master that talks to the emperor.
-    (!settings.process.master && !vassal && settings.emperor.sources.is_empty()).then_some(Role::Single)
+    // A vassal always has one, as it is the master that talks to the emperor; a pool of sockets is a master's, too.
+    let alone = settings.emperor.sources.is_empty() && settings.socket_options.zerg_pool.is_empty();
+    (!settings.process.master && !vassal && alone).then_some(Role::Single)
 }
 
 /// The settings of a process that nobody reads log lines for: they go straight to the file.

@@ -25,6 +25,9 @@ pub struct Timers {
     cheaper: Option<Ms>,
     idle: Option<Ms>,
     heartbeat: Option<Ms>,
+    sos: Option<Ms>,
+    /// When the emperor was last asked for a zerg.
+    pub(super) asked: Option<Ms>,
     /// Requests at the last look, and when they last changed.
     requests: (u64, Ms),
 }
@@ -39,11 +42,12 @@ impl Timers {
         self.cheaper = every(settings.process.cheaper.is_some(), 1);
         self.idle = every(settings.process.idle > 0, 1);
         self.heartbeat = every(settings.vassal.heartbeat > 0, settings.vassal.heartbeat);
+        self.sos = every(super::zerg::distress(settings).is_watched(), 1);
         self.requests = (0, now);
     }
 
     pub fn next(&self) -> Option<Ms> {
-        [self.harakiri, self.memory, self.cheaper, self.idle, self.heartbeat].into_iter().flatten().min()
+        [self.harakiri, self.memory, self.cheaper, self.idle, self.heartbeat, self.sos].into_iter().flatten().min()
     }
 }
 
@@ -78,6 +82,10 @@ impl Master {
         if due(self.timers.heartbeat) {
             self.timers.heartbeat = Some(now + Ms::from(settings.vassal.heartbeat) * 1000);
             self.tell_emperor(super::vassal::HEARTBEAT);
+        }
+        if due(self.timers.sos) {
+            self.timers.sos = self.emperor.is_some().then_some(now + TICK);
+            self.look_for_distress(&settings, now);
         }
     }
 

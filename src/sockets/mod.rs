@@ -3,6 +3,7 @@
 mod address;
 mod bind;
 mod inherit;
+pub mod zerg;
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use imperator_worker::control::Listener;
-use imperator_worker::settings::{Protocol, Settings, SocketOptions};
+use imperator_worker::log::diag::say;
+use imperator_worker::settings::{Protocol, Settings, Socket, SocketOptions};
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, AddressError};
@@ -74,8 +76,8 @@ impl fmt::Display for Label {
 /// The first one that cannot be had.
 pub fn bind_all(settings: &Settings, kept: &[Bound], inherited: &[Inherited]) -> Result<Vec<Bound>, BindError> {
     let backlog = backlog(settings.socket_options.backlog)?;
-    let mut all: Vec<Bound> = vec![];
-    for socket in &settings.sockets {
+    let mut all: Vec<Bound> = zergs(settings, kept)?;
+    for socket in own_sockets(settings, &all) {
         let failed = |cause: String| BindError { address: socket.address.clone(), cause };
         let (text, address) = named(&socket.address, &settings.shared_sockets).map_err(failed)?;
         let key = key(text, &address);
@@ -100,6 +102,55 @@ pub fn bind_all(settings: &Settings, kept: &[Bound], inherited: &[Inherited]) ->
         all.push(bound);
     }
     Ok(all)
+}
+
+/// Those of all zerg servers.
+fn zergs(settings: &Settings, kept: &[Bound]) -> Result<Vec<Bound>, BindError> {
+    let options = &settings.socket_options;
+    let mut all = vec![];
+    for path in &options.zerg {
+        match zerg::attach(path, options.protocol, kept) {
+            Ok(bound) => all.extend(bound),
+            Err(e) if options.zerg_fallback && !settings.sockets.is_empty() => {
+                say(&format!("zerg = {path}: {e}; our own sockets are bound instead (zerg-fallback)"));
+            }
+            Err(e) => {
+                let cause = format!("{e}; start its server first, or give `socket` and `zerg-fallback`");
+                return Err(BindError { address: format!("zerg server {path}"), cause });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The `socket` lines, unless they are only for the case that no zerg server is there.
+fn own_sockets<'s>(settings: &'s Settings, zergs: &[Bound]) -> &'s [Socket] {
+    let spare = settings.socket_options.zerg_fallback && !zergs.is_empty();
+    if spare { &[] } else { &settings.sockets }
+}
+
+/// Sockets that are bound for others only (`zerg-pool`).
+///
+/// # Errors
+/// The first one that cannot be had.
+pub fn bind_pool(addresses: &[String], settings: &Settings, kept: &[Bound]) -> Result<Vec<Bound>, BindError> {
+    let options = SocketOptions { zerg: vec![], ..settings.socket_options.clone() };
+    let sockets = addresses.iter().map(|a| Socket { address: a.clone(), protocol: options.protocol }).collect();
+    let only = Settings { sockets, shared_sockets: settings.shared_sockets.clone(), socket_options: options, ..Settings::default() };
+    bind_all(&only, kept, &[])
+}
+
+/// A listener that services of the master use: unix only.
+///
+/// # Errors
+/// It cannot be had.
+pub fn bind_unix(text: &str) -> Result<Bound, BindError> {
+    let failed = |cause: String| BindError { address: text.to_owned(), cause };
+    let address = Address::parse(text).map_err(|e| failed(e.to_string()))?;
+    if !matches!(address, Address::Unix(_) | Address::Abstract(_)) {
+        return Err(failed("descriptors go over unix sockets only: write a path or @NAME".into()));
+    }
+    make(text, &address, key(text, &address), Protocol::Uwsgi, &SocketOptions::default(), DEFAULT_BACKLOG).map_err(|e| failed(explain(&e)))
 }
 
 /// The address that was written, or that of the `shared-socket` it names.
@@ -160,7 +211,6 @@ fn backlog(wanted: Option<i32>) -> Result<i32, BindError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use imperator_worker::settings::Socket;
     use std::os::fd::AsRawFd;
 
     fn settings(addresses: &[&str]) -> Settings {

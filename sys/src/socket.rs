@@ -1,7 +1,13 @@
 //! What `nix` does not say about sockets: a backlog above its own bound, and options by number.
 
-use std::io::{Error, Result};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+/// The kernel's own limit (SCM_MAX_FD): with room for that many, no message can leave descriptors behind that nobody closes.
+const KERNEL_MAX_FDS: usize = 253;
 
 /// `listen(2)`; the kernel cuts `backlog` to net.core.somaxconn.
 pub fn listen(fd: BorrowedFd<'_>, backlog: i32) -> Result<()> {
@@ -60,6 +66,47 @@ pub fn accept(listener: BorrowedFd<'_>) -> std::result::Result<OwnedFd, nix::err
     )?;
     // SAFETY: the kernel just made this descriptor, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends one message with descriptors, which stay open here.
+///
+/// # Errors
+/// The kernel's; [`ErrorKind::WriteZero`] if only a part was taken.
+pub fn send_with_fds(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), parts, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(sent) if sent == length => return Ok(()),
+            Ok(_) => return Err(ErrorKind::WriteZero.into()),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Receives one message: its length and its descriptors, close-on-exec.
+///
+/// # Errors
+/// The kernel's.
+pub fn recv_with_fds(socket: BorrowedFd<'_>, parts: &mut [IoSliceMut<'_>]) -> Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; KERNEL_MAX_FDS]);
+    let packet = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let mut fds = vec![];
+    for control in packet.cmsgs().into_iter().flatten() {
+        if let ControlMessageOwned::ScmRights(raw) = control {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok((packet.bytes, fds))
 }
 
 #[cfg(test)]

@@ -78,20 +78,14 @@ pub static OPTIONS: &[Spec] = &[
     flag("thunder-lock", &[], "one worker accepts at a time", no_effect("the kernel wakes one worker a connection (EPOLLEXCLUSIVE)")),
     flag("thunder-lock-watchdog", &[], "free the lock when its owner died", no_effect("there is no such lock")),
     flag("skip-zero", &[], "do not look whether descriptor 0 is a socket", set_flag!(socket_options.skip_zero)),
-    list("zerg", &[], "take the sockets from this zerg server", refused("use `reuse-port`, or let systemd hold the sockets")),
-    flag(
-        "zerg-fallback",
-        &[],
-        "bind our own sockets if the zerg server is away",
-        later("use `reuse-port`, or let systemd hold the sockets"),
-    ),
-    text("zerg-server", &[], "hand our sockets out on this unix socket", later("use `reuse-port`, or let systemd hold the sockets"))
-        .with_master(),
+    list("zerg", &[], "take the sockets of this zerg server", add_text!(socket_options.zerg)),
+    flag("zerg-fallback", &[], "bind our own sockets, but only if the zerg server is away", set_flag!(socket_options.zerg_fallback)),
+    text("zerg-server", &[], "hand our sockets out on this unix socket", set_text!(socket_options.zerg_server)).with_master(),
     list(
         "zerg-pool",
         &["zergpool"],
-        "PATH:ADDRESS,...: bind addresses only to hand them out",
-        refused("use `reuse-port`, or let systemd hold the sockets"),
+        "PATH:ADDRESS,...: bind addresses only to hand them out on that unix socket",
+        add_text!(socket_options.zerg_pool),
     ),
 ];
 

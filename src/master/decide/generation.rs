@@ -202,7 +202,14 @@ impl Instance {
         }
         self.last_generation += 1;
         self.generations.push(Generation::new(self.last_generation, policy));
-        out.push(Action::SpawnZygote { generation: self.last_generation });
+        match self.generations.last_mut() {
+            // A pool of sockets: nobody is forked, ever.
+            Some(new) if new.policy.workers == 0 => {
+                new.zygote = Zygote::Gone;
+                self.take_over(self.last_generation, now, out);
+            }
+            _ => out.push(Action::SpawnZygote { generation: self.last_generation }),
+        }
     }
 
     pub(super) fn zygote_spawned(&mut self, generation: u64, pid: i32, out: &mut Vec<Action>) {

@@ -10,6 +10,7 @@ mod generation;
 mod harakiri;
 mod recycle;
 mod reload;
+mod sos;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use generation::{Generation, Stage, Zygote};
 pub use harakiri::{Stuck, stuck};
 pub use recycle::recycle_after;
 pub use reload::Wanted;
+pub use sos::{Distress, Pressure};
 pub use stop::{Ending, Haste};
 pub use workers::{How, Leaving, Life, Reason, Running, Slot};
 

@@ -293,3 +293,13 @@ fn paused_workers_and_those_that_follow_do_not_accept() {
     assert_eq!(out, [Action::Pause { generation: 1, worker: 1, pause: true }]);
     assert_eq!(deeds(instance.on(Event::PauseOrResume, 5002)), [Action::Pause { generation: 1, worker: 1, pause: false }]);
 }
+
+#[test]
+fn without_workers_no_app_is_loaded() {
+    let mut instance = Instance::default();
+    let out = deeds(instance.on(Event::Begin { policy: policy(0), brutal: false }, 0));
+    assert_eq!(out, [Action::Serving { generation: 1 }]);
+    let out = deeds(instance.on(Event::Begin { policy: policy(0), brutal: false }, 1));
+    assert_eq!(out, [Action::Serving { generation: 2 }, Action::Dropped { generation: 1 }]);
+    assert_eq!(deeds(instance.on(Event::Stop { haste: Haste::Now, code: 0 }, 2)).last(), Some(&Action::Finish { code: 0 }));
+}
