@@ -307,7 +307,8 @@ impl<'c> Body<'c> {
 
     /// Reads and forgets what is there of the body, at most `bound` bytes, without waiting.
     pub fn skip(&mut self, bound: usize) {
-        if self.expects_continue || self.store.is_some() {
+        // (Before there is a buffer: most requests have no body.)
+        if self.expects_continue || self.end().is_some() {
             return;
         }
         self.overdue = true;

@@ -15,6 +15,9 @@ use crate::socket;
 /// Parts that go out in one system call at most.
 const BATCH: usize = 16;
 
+/// Parts of no more than so many bytes together are put into one: to copy them is cheaper than to have the kernel collect them.
+const JOIN: usize = 2048;
+
 /// What the connection allows a response to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -363,7 +366,7 @@ impl<'a> Batch<'a> {
         let used = std::mem::take(&mut self.used);
         let mut parts = &mut self.parts[..used];
         while !parts.is_empty() {
-            match socket::try_send(self.socket, parts, more) {
+            match send(self.socket, parts, more) {
                 Ok(n) => IoSlice::advance_slices(&mut parts, n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket::wait_to_write(self.socket, self.timeout, self.lock)?,
                 Err(e) => return Err(e),
@@ -371,6 +374,24 @@ impl<'a> Batch<'a> {
         }
         Ok(())
     }
+}
+
+fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    if more {
+        return socket::try_send(socket, parts, true);
+    }
+    if let [part] = parts {
+        return socket::try_send_one(socket, part);
+    }
+    if parts.iter().map(|part| part.len()).sum::<usize>() > JOIN {
+        return socket::try_send(socket, parts, false);
+    }
+    let (mut joined, mut end) = ([0; JOIN], 0);
+    for part in parts {
+        joined[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    socket::try_send_one(socket, &joined[..end])
 }
 
 /// Formats into a small buffer of the caller's.

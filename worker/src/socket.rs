@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::sendfile::sendfile;
-use nix::sys::socket::{MsgFlags, UnixAddr, recv, sendmsg};
+use nix::sys::socket::{MsgFlags, UnixAddr, recv, send, sendmsg};
 
 use crate::language::Yield;
 
@@ -25,6 +25,16 @@ pub(crate) fn try_send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool
     }
     loop {
         match sendmsg::<UnixAddr>(socket.as_raw_fd(), parts, &[], flags, None) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// As [`try_send`] of one part, which is a cheaper call.
+pub(crate) fn try_send_one(socket: BorrowedFd<'_>, part: &[u8]) -> io::Result<usize> {
+    loop {
+        match send(socket.as_raw_fd(), part, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
             Err(Errno::EINTR) => {}
             result => return Ok(result?),
         }
