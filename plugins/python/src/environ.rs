@@ -37,6 +37,8 @@ struct Variable {
     key: Py<PyString>,
     value: Vec<u8>,
     kind: Kind,
+    /// A name comes twice in this template. All values are set anew each time then, so that the last one wins.
+    repeated: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,8 +104,10 @@ impl Environ {
             if kind != Kind::Ours {
                 set(&dict, &key, value)?;
             }
-            variables.push(Variable { name: name.into(), key, value: value.to_vec(), kind });
+            variables.push(Variable { name: name.into(), key, value: value.to_vec(), kind, repeated: false });
         }
+        let repeated = dict.len() < variables.iter().filter(|v| v.kind != Kind::Ours).count();
+        variables.iter_mut().for_each(|v| v.repeated = repeated);
         for (key, value) in &self.constants {
             dict.set_item(key, value)?;
         }
@@ -136,10 +140,8 @@ impl Template {
     fn update(&mut self, py: Python<'_>, vars: Vars<'_>) -> PyResult<bool> {
         let dict = self.dict.bind(py);
         let mut scheme = false;
-        // From the first difference of a repeated name on, all its values have to be set again, so that the last one wins.
-        let mut again: Vec<*mut ffi::PyObject> = Vec::new();
         for (variable, (_, value)) in self.variables.iter_mut().zip(vars.iter()) {
-            if variable.value == value && (again.is_empty() || !again.contains(&variable.key.as_ptr())) {
+            if variable.value == value && !variable.repeated {
                 continue;
             }
             if variable.kind != Kind::Ours {
@@ -148,7 +150,6 @@ impl Template {
             scheme |= matches!(variable.kind, Kind::Scheme | Kind::Secure);
             variable.value.clear();
             variable.value.extend_from_slice(value);
-            again.push(variable.key.as_ptr());
         }
         Ok(scheme)
     }

@@ -1,7 +1,10 @@
 //! `start_response`, `write` and `wsgi.file_wrapper`.
 
+use std::sync::OnceLock;
+
 use imperator_worker::request::{HeadError, WriteError};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
@@ -104,21 +107,61 @@ fn refused(error: HeadError) -> PyErr {
 }
 
 /// A str whose characters are all bytes, as these bytes.
-fn native<'py>(text: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, PyBytes>> {
-    let wrong = |why: &str| PyTypeError::new_err(format!("the {what} {why}"));
-    let text = text.cast::<PyString>().map_err(|_| wrong(&format!("must be a str, not {}", type_name(text))))?;
-    // SAFETY: `text` is a str; the result is a new bytes object, or null with an exception set.
-    unsafe {
-        Bound::from_owned_ptr_or_opt(text.py(), pyo3::ffi::PyUnicode_AsLatin1String(text.as_ptr()))
-            .map(|bytes| bytes.cast_into_unchecked())
-            .ok_or_else(|| {
-                drop(PyErr::take(text.py()));
-                wrong("has characters that are not in latin-1")
-            })
+struct Native<'py> {
+    /// What the bytes belong to.
+    _owner: Bound<'py, PyAny>,
+    bytes: *const u8,
+    length: usize,
+}
+
+impl Native<'_> {
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: they are those of an immutable str or bytes object that `_owner` keeps alive.
+        unsafe { std::slice::from_raw_parts(self.bytes, self.length) }
     }
 }
 
-type Pair<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+fn native<'py>(text: &Bound<'py, PyAny>, what: &str) -> PyResult<Native<'py>> {
+    let wrong = |why: &str| PyTypeError::new_err(format!("the {what} {why}"));
+    let text = text.cast::<PyString>().map_err(|_| wrong(&format!("must be a str, not {}", type_name(text))))?;
+    if let Some(ascii) = ascii(text) {
+        return Ok(ascii);
+    }
+    // SAFETY: `text` is a str; the result is a new bytes object, or null with an exception set.
+    let bytes = unsafe { Bound::from_owned_ptr_or_opt(text.py(), ffi::PyUnicode_AsLatin1String(text.as_ptr())) };
+    let bytes = bytes.and_then(|bytes| bytes.cast_into::<PyBytes>().ok()).ok_or_else(|| {
+        drop(PyErr::take(text.py()));
+        wrong("has characters that are not in latin-1")
+    })?;
+    let (start, length) = (bytes.as_bytes().as_ptr(), bytes.as_bytes().len());
+    Ok(Native { _owner: bytes.into_any(), bytes: start, length })
+}
+
+type AsUtf8 = unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::Py_ssize_t) -> *const libc::c_char;
+
+/// The bytes inside an ASCII str: as good as all of status lines and headers are that, and nothing has to be made for them.
+fn ascii<'py>(text: &Bound<'py, PyString>) -> Option<Native<'py>> {
+    // There in every Python, but in the stable ABI only since 3.10: so it is looked up by name.
+    static AS_UTF8: OnceLock<Option<AsUtf8>> = OnceLock::new();
+    let as_utf8 = (*AS_UTF8.get_or_init(|| {
+        // SAFETY: a look-up by name.
+        let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"PyUnicode_AsUTF8AndSize".as_ptr()) };
+        // SAFETY: that function has had this type since Python 3.3 (`const char *` since 3.7); null is `None`.
+        unsafe { std::mem::transmute::<*mut libc::c_void, Option<AsUtf8>>(symbol) }
+    }))?;
+    let mut length = 0;
+    // SAFETY: `text` is a str; the result is null with an exception set (lone surrogates), or belongs to the str and stays as long as it.
+    let (start, characters) = unsafe { (as_utf8(text.as_ptr(), &raw mut length), ffi::PyUnicode_GetLength(text.as_ptr())) };
+    if start.is_null() {
+        drop(PyErr::take(text.py()));
+        return None;
+    }
+    // As many bytes as characters: each is one below 128.
+    let length = usize::try_from(length).ok().filter(|_| length == characters)?;
+    Some(Native { _owner: text.clone().into_any(), bytes: start.cast(), length })
+}
+
+type Pair<'py> = (Native<'py>, Native<'py>);
 
 fn pairs<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Vec<Pair<'py>>> {
     let headers =
