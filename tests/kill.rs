@@ -128,3 +128,17 @@ fn a_stop_does_not_wait_for_a_worker_that_hangs_in_its_fork_or_in_its_import() {
         wait_for("no orphan", || below.iter().all(|pid| !running(*pid)).then_some(()));
     }
 }
+
+#[test]
+fn harakiri_names_the_request_and_shows_where_it_hangs() {
+    let mut server = Server::new();
+    server.write(
+        "app.py",
+        "import time\ndef stuck():\n    time.sleep(60)\ndef application(env, sr):\n    sr('200 OK', [])\n    if env['PATH_INFO'] == '/stuck': stuck()\n    return []\n",
+    );
+    server.start_ini("socket = {sock}\nwsgi-file = app.py\nharakiri = 1\n").ready("{sock}");
+    assert!(uwsgi(&server.sock(), "/stuck?x=1").is_err(), "cut");
+    server.wait_log("127.0.0.1 - GET /stuck?x=1 since ");
+    server.wait_log("line 3 in stuck");
+    server.ready("{sock}");
+}

@@ -26,7 +26,8 @@ pub(crate) struct Spent {
 pub(crate) fn begin(board: Board<'_>, settings: &Settings, vars: &[u8], start_micros: u64) {
     let core = board.core;
     core.cell(CoreCell::RequestStart).store(start_micros / 1_000_000, Relaxed);
-    if settings.stats.enabled() {
+    // For the statistics, and for the line that names a request which harakiri ends.
+    if settings.stats.enabled() || settings.limits.harakiri > 0 {
         core.set_vars(vars);
     }
     if settings.limits.harakiri > 0 {
@@ -154,11 +155,13 @@ mod tests {
         let scoreboard = Scoreboard::create(1, 1).expect("memfd");
         let worker = scoreboard.worker(1).expect("worker");
         let board = Board { worker, core: worker.core(0).expect("core") };
+        begin(board, &Settings::default(), b"vars", 1);
+        assert!(board.core.vars().is_empty(), "nobody looks: no copy");
         let settings = Settings { limits: Limits { harakiri: 5, ..Limits::default() }, ..Settings::default() };
         begin(board, &settings, b"vars", 3_000_000);
         assert_eq!((board.core.get(CoreCell::InRequest), board.core.get(CoreCell::RequestStart)), (1, 3));
         assert!(board.core.get(CoreCell::Deadline) > clock::monotonic_ms());
-        assert!(board.core.vars().is_empty(), "no stats, no copy");
+        assert_eq!(board.core.vars(), b"vars", "harakiri names its request");
         let spent = Spent { micros: 100, bytes: 50, app: Some(0), write_errors: 1, ..Spent::default() };
         assert_eq!(end(&scoreboard, board, spent), (1, 1));
         assert_eq!(end(&scoreboard, board, Spent { app: None, ..spent }), (-1, 2));
