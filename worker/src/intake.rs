@@ -80,8 +80,8 @@ impl Refusal {
             Self::PacketSize { answer, .. } => answer.then_some(431),
             Self::HeadSize(_) => Some(431),
             Self::Head(error) => Some(error.status()),
-            Self::Late(_) => Some(408),
-            Self::Vars(_) => None,
+            // uWSGI's clients see the connection close and nothing else; a conformance case holds us to that.
+            Self::Late(_) | Self::Vars(_) => None,
             Self::Post { .. } => Some(413),
         }
     }

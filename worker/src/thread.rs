@@ -223,8 +223,8 @@ impl Thread<'_> {
         if connection.drain() || self.shared.draining() { self.close(connection) } else { self.shared.park(connection, LINGER_MS) }
     }
 
-    /// Connections whose peers were silent for too long: a request whose body is all that is missing is the app's to see, an HTTP head that
-    /// is not complete is answered, everything else is closed without a word.
+    /// Connections whose peers were silent for too long: a request whose body is all that is missing is the app's to see, everything
+    /// else is closed without a byte; of an HTTP head that was begun the log has a line.
     fn end_waits(&mut self) {
         while let Some(mut connection) = self.shared.take_overdue() {
             let begun = connection.in_body || connection.protocol != Protocol::Uwsgi && connection.has_bytes();

@@ -270,11 +270,10 @@ fn bad_heads_are_answered() {
 }
 
 #[test]
-fn a_silent_client_is_closed_and_told_why_where_it_speaks_http() {
+fn a_silent_client_is_closed_without_a_byte_and_the_log_says_why() {
     let worker = Worker::start(|settings| settings.request.socket_timeout = 1);
     for name in ["http", "http11"] {
-        let answer = worker.talk(name, b"GET / HTTP/1.1\r\nHost: x\r\n");
-        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"), "{name}: {answer}");
+        assert_eq!(worker.talk(name, b"GET / HTTP/1.1\r\nHost: x\r\n"), "");
     }
     worker.wait_log("an HTTP request head was not complete after 1 seconds (socket-timeout)");
     assert_eq!(worker.talk("http", b""), "");
