@@ -1,7 +1,7 @@
 //! What the log says of apps that do not do what WSGI asks of them, and of configurations that contradict themselves.
 
 mod support;
-use support::{HELLO, Server, uwsgi};
+use support::{Answer, HELLO, Server, exchange, packet, uwsgi};
 
 const APP: &str = r#"
 import sys
@@ -74,4 +74,21 @@ fn a_plugin_and_an_interpreter_of_other_versions_contradict_each_other() {
     let mut server = Server::new();
     server.write("app.py", HELLO);
     server.start_ini("socket = {sock}\nplugin = python399\nmodule = app\n").ready("{sock}");
+}
+
+#[test]
+fn a_buffered_body_can_be_gone_through_from_its_end_in_memory_and_on_disk() {
+    let mut server = Server::new();
+    server.write(
+        "app.py",
+        "def application(env, sr):\n    body = env['wsgi.input']\n    sr('200 OK', [])\n    body.seek(-3, 2)\n    end = body.read()\n    body.seek(0, 2)\n    return [b'%d ' % body.tell() + end]\n",
+    );
+    server.start_ini("socket = {sock}\nmodule = app\npost-buffering = 100\nneed-app = true\n").wait_log("generation 1 serves");
+    for length in [10, 5000] {
+        let mut request = packet("/", &[("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", &length.to_string())]);
+        request.extend(vec![b'a'; length - 3]);
+        request.extend(b"end");
+        let answer = Answer::parse(&exchange(&server.sock(), &request).expect("an answer")).expect("a response");
+        assert_eq!(answer.text(), format!("{length} end"));
+    }
 }

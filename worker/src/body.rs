@@ -293,6 +293,16 @@ impl<'c> Body<'c> {
         Ok(())
     }
 
+    /// The length of a body that was read before the app was called (`post-buffering`).
+    pub fn stored_length(&self) -> Result<u64, BodyError> {
+        match &self.store {
+            None => Err(BodyError::NotSeekable),
+            Some(Store::Disk(file, _)) => Ok(file.metadata()?.len()),
+            Some(Store::Memory(bytes)) => Ok(bytes.len() as u64),
+            Some(Store::Ahead(length)) => Ok(*length as u64),
+        }
+    }
+
     // -- afterwards
 
     /// How much of `ahead` belonged to this request, if the body was read to its end, so that another request may follow

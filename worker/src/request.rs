@@ -149,6 +149,11 @@ impl<'c> Request<'c> {
         self.parts.body.seek(position)
     }
 
+    /// The length of the body, once it is there as a whole: only with `post-buffering`.
+    pub fn stored_length(&self) -> Result<u64, BodyError> {
+        self.parts.body.stored_length()
+    }
+
     pub fn tell(&self) -> u64 {
         self.parts.body.position()
     }

@@ -174,7 +174,11 @@ impl Input {
         let position = match whence {
             0 => offset,
             1 => offset.saturating_add(i64::try_from(self.tell(py)?)?),
-            _ => return Err(PyOSError::new_err("seek from the end is not possible in a request body")),
+            2 => {
+                let length = self.slot.with(py, Some(self.serial), |request| request.stored_length())?;
+                offset.saturating_add(i64::try_from(length.map_err(|error| PyOSError::new_err(error.to_string()))?)?)
+            }
+            _ => return Err(PyOSError::new_err("whence is 0, 1 or 2")),
         };
         let position = u64::try_from(position).map_err(|_| PyOSError::new_err("seek to a negative position"))?;
         self.slot.with(py, Some(self.serial), |request| request.seek(position))?.map_err(|error| PyOSError::new_err(error.to_string()))?;
