@@ -20,6 +20,7 @@ mod running;
 mod runtime;
 mod services;
 mod setup;
+mod shim;
 mod signals;
 mod single;
 mod spawn;

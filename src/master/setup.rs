@@ -15,12 +15,12 @@ use nix::sys::stat::{Mode, umask};
 use super::daemon::{self, Waiting};
 use super::handover::State;
 use super::running::Master;
-use super::{Start, handover, signals, single};
+use super::{Start, handover, shim, signals, single};
 use crate::config::{self, Loaded};
 use crate::hooks::Hooks;
 use crate::identity::{Moment, write_pidfiles};
 use crate::logs::Logs;
-use crate::privileges::join_cgroups;
+use crate::privileges::{join_cgroups, wants_pid_namespace};
 use crate::sockets::{Bound, Inherited, bind_all};
 
 /// uWSGI's version that we are compatible with: tools read it from the first line.
@@ -33,9 +33,11 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     imperator_sys::process::cloexec_from_3()?;
     let vassal = start.var(super::vassal::FD_ENV).is_some();
     let waiting = if vassal { Waiting::default() } else { daemon::detach(settings)? };
+    let python = if wants_pid_namespace(settings) { shim::behind(settings, start) } else { None };
     daemon::enter_pid_namespace(settings, &signals)?;
     let role = single::role(settings, vassal);
-    let settings = if role.is_some() { single::without_log_master(settings) } else { settings.clone() };
+    let mut settings = if role.is_some() { single::without_log_master(settings) } else { settings.clone() };
+    settings.python.bin = python.map(|p| p.display().to_string()).or(settings.python.bin);
     std::env::set_current_dir(&start.directory)?;
     imperator_worker::log::diag::install(settings.log.date.as_deref());
     mask(&settings); // log files are made with it, too
