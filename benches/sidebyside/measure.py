@@ -22,7 +22,8 @@ class VoidRun(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """`cpu` in microseconds a request, `throughput` in requests a second, `p99` in microseconds, `memory` in KiB."""
+    """`cpu` in microseconds a request, `throughput` in requests a second, `p99` (the mean of the clients' own) in
+    microseconds, `memory` in KiB."""
 
     cpu: float
     throughput: float
@@ -50,7 +51,7 @@ def measure(run: Run, server: Server, places: Places, seconds: float) -> Sample:
         result = load(run, places, running.address, seconds)
         cpu = settled_cpu(running.pid) - before
         memory, anonymous = memory_kib(running.pid)
-    return Sample(cpu * 1e6 / result["ok"], result["rps"], result["p99_us"], memory, anonymous)
+    return Sample(cpu * 1e6 / result["ok"], result["rps"], result["client_p99_us"], memory, anonymous)
 
 
 def measure_stall(run: Run, server: Server, places: Places, seconds: float) -> Stalled:

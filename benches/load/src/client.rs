@@ -13,6 +13,8 @@ use crate::plan::{Limit, Plan, Protocol};
 pub struct Outcome {
     /// Time of each request that was answered rightly, connecting included.
     pub micros: Vec<u32>,
+    /// The 99th percentile of each client's own requests.
+    pub client_p99s: Vec<u32>,
     pub failed: usize,
     /// The first.
     pub error: Option<String>,
@@ -20,9 +22,19 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn add(&mut self, other: Self) {
-        self.micros.extend(other.micros);
+        let mut micros = other.micros;
+        micros.sort_unstable();
+        self.client_p99s.extend(micros.get(micros.len() * 99 / 100));
+        self.micros.extend(micros);
         self.failed += other.failed;
         self.error = self.error.take().or(other.error);
+    }
+
+    /// The mean of the clients' own 99th percentiles. Over all requests together, a server that lets some clients wait while it
+    /// serves the others looks quick: who waits long makes few requests.
+    pub fn mean_client_p99(&self) -> u64 {
+        let sum: u64 = self.client_p99s.iter().copied().map(u64::from).sum();
+        sum.checked_div(self.client_p99s.len() as u64).unwrap_or(0)
     }
 
     pub fn fail(&mut self, why: &str) {
@@ -129,5 +141,18 @@ impl<'p> Client<'p> {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_waits_weighs_as_much_as_one_that_is_served() {
+        let mut all = Outcome::default();
+        all.add(Outcome { micros: vec![10; 1000], ..Outcome::default() });
+        all.add(Outcome { micros: vec![2_000_000], ..Outcome::default() });
+        assert_eq!((all.micros.len(), all.mean_client_p99()), (1001, 1_000_005));
     }
 }

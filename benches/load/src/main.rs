@@ -56,12 +56,13 @@ fn report(outcome: &Outcome, seconds: f64) {
     let quantile = |q: f64| outcome.micros.get((ok as f64 * q) as usize).or(outcome.micros.last()).copied().unwrap_or(0);
     let _ = writeln!(
         std::io::stdout().lock(),
-        r#"{{"ok":{ok},"failed":{},"seconds":{seconds:.4},"rps":{:.1},"p50_us":{},"p90_us":{},"p99_us":{},"p999_us":{},"max_us":{},"error":{:?}}}"#,
+        r#"{{"ok":{ok},"failed":{},"seconds":{seconds:.4},"rps":{:.1},"p50_us":{},"p90_us":{},"p99_us":{},"client_p99_us":{},"p999_us":{},"max_us":{},"error":{:?}}}"#,
         outcome.failed,
         ok as f64 / seconds,
         quantile(0.5),
         quantile(0.9),
         quantile(0.99),
+        outcome.mean_client_p99(),
         quantile(0.999),
         quantile(1.0),
         outcome.error.as_deref().unwrap_or_default(),
