@@ -18,6 +18,7 @@ from sidebyside.servers import Places
 
 def main():
     options = arguments()
+    busy = os.getloadavg()[0]
     places = Places(options.target / "release", options.venv)
     pairs, seconds = (1, 0.5) if options.quick else (options.pairs, options.seconds)
     chosen = [run for run in runs() if not options.only or run.key in options.only.split(",")]
@@ -27,7 +28,7 @@ def main():
         results.append(in_turn(run, places, pairs, seconds))
         print(report.row(results[-1]), flush=True)
     if options.document:
-        report.write_document(results, pairs, seconds)
+        report.write_document(results, pairs, seconds, busy)
     if not chosen or any(not result.pairs for result in results):
         sys.exit("some runs have no result")
 

@@ -90,10 +90,10 @@ def row(result: Result) -> str:
     return f"{run.title:52} {result.against:9} {ours:7.1f} {theirs:7.1f} {r['cpu']!s:>20} {r['throughput']!s:>20} {r['p99']!s:>18} {r['memory']!s:>18}{void}"
 
 
-def write_document(results: list[Result], pairs: int, seconds: float):
+def write_document(results: list[Result], pairs: int, seconds: float, busy: float):
     """Replaces what is between the markers of docs/performance.md, and the plots."""
     text = DOCUMENT.read_text()
-    for marker, part in (("table", markdown(results)), ("setting", setting(pairs, seconds)), ("misses", misses(results))):
+    for marker, part in (("table", markdown(results)), ("setting", setting(pairs, seconds, busy)), ("misses", misses(results))):
         text, found = re.subn(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", lambda m: m[1] + part + m[2], text, flags=re.S)
         if not found:
             raise RuntimeError(f"{DOCUMENT} has no marker <!-- {marker} -->")
@@ -126,11 +126,12 @@ def cell(r: Ratio) -> str:
     return f"{text} ({r.low:.2f} to {r.high:.2f}{bound})"
 
 
-def setting(pairs: int, seconds: float) -> str:
+def setting(pairs: int, seconds: float, busy: float) -> str:
+    """`busy`: the load average before the first run, which says whether the machine had anything else to do."""
     versions = {f"{r.name} {r.version}" for r in requirements()}
     return (
         f"Measured {datetime.date.today()}: {os.cpu_count()} CPUs, Linux {'.'.join(platform.release().split('.')[:2])}, Python {platform.python_version()}, "
-        f"{', '.join(sorted(versions))}; {pairs} pairs of {seconds:g} s each.\n"
+        f"{', '.join(sorted(versions))}; {pairs} pairs of {seconds:g} s each; load average before it {busy:.1f}.\n"
     )
 
 

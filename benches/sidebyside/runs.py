@@ -57,11 +57,11 @@ def runs() -> list[Run]:
     threads = Imperator("hello.py", threads=4, lines=http11)
     return [
         Run("hello", "hello, uwsgi protocol on a unix socket, 2 workers", *both("hello.py", *UNIX, *QUIET), HELLO, Goals(cpu=0.80, throughput=1.15, p99=1.0, memory=1.0)),
-        Run("threads", "the same, 2 workers x 4 threads", *both("hello.py", *UNIX, *QUIET, threads=4), HELLO, NARROW),
+        Run("threads", "hello, uwsgi protocol, 2 workers x 4 threads", *both("hello.py", *UNIX, *QUIET, threads=4), HELLO, NARROW),
         Run("log", "uwsgi protocol on TCP, request log to a file", *both("hello.py", "socket = 127.0.0.1:{port}", "logto = {dir}/log"), HELLO, NARROW),
         Run("nginx", "behind nginx uwsgi_pass", *both("hello.py", *UNIX, *QUIET, nginx=True), HELLO_HTTP, Goals(cpu=0.85, throughput=1.05, p99=1.0)),
         Run("http", "HTTP/1.1 keep-alive, 10 KiB, straight", ours_http, Uwsgi("ten_kib.py", lines=http11), TEN_KIB, Goals(cpu=0.75, throughput=1.2, p99=1.0)),
-        Run("http2", "the same, as many connections as workers", ours_http, Uwsgi("ten_kib.py", lines=http11), Load("http", TEN_KIB.options, clients=2), Goals(cpu=0.75, throughput=1.2, p99=1.0)),
+        Run("http2", "HTTP/1.1 keep-alive, 10 KiB, as many clients as workers", ours_http, Uwsgi("ten_kib.py", lines=http11), Load("http", TEN_KIB.options, clients=2), Goals(cpu=0.75, throughput=1.2, p99=1.0)),
         Run("granian", "HTTP/1.1 keep-alive, 10 KiB, straight", ours_http, Granian("ten_kib.py"), TEN_KIB, Goals(cpu=0.55, throughput=1.15, p99=1.0)),
         Run("gunicorn", "hello, HTTP keep-alive, 2 workers x 4 threads", threads, Gunicorn("hello.py", threads=4), HELLO_HTTP, Goals(cpu=0.10, throughput=4.0, p99=0.2)),
         Run("upload", "1 MiB upload echoed, uwsgi protocol", *both("echo.py", *UNIX, *QUIET), Load("uwsgi", ("--body", str(1 << 20)), clients=4), Goals(cpu=0.75, throughput=1.2, p99=1.0)),
