@@ -39,7 +39,7 @@ fn the_scheme_is_what_the_front_end_says_last() {
 fn http_on_a_unix_socket_has_a_port_and_a_path_without_dots() {
     let mut server = Server::new();
     server.write("app.py", SHOW);
-    server.start_ini("http-socket = {sock}\nwsgi-file = app.py\n").ready("{sock}");
+    server.start_ini("http-socket = {sock}\nwsgi-file = app.py\n").wait_log("spawned uWSGI worker 1 ");
     let text = answer(&server.sock(), b"GET /a/../b/./c HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(text, "http 0.0.0.0 80 /b/c");
 }

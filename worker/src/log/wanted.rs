@@ -10,7 +10,7 @@ pub(crate) fn wanted(log: &Log, record: &Record<'_>) -> bool {
         || (log.log_4xx && (400..500).contains(&record.status))
         || (log.log_5xx && (500..600).contains(&record.status))
         || (log.slow > 0 && record.micros / 1000 >= log.slow)
-        || log.big.is_some_and(|bytes| record.body_bytes >= bytes)
+        || log.big.is_some_and(|bytes| bytes > 0 && record.body_bytes >= bytes)
         || (log.zero && record.body_bytes == 0)
         || (log.sendfile && record.by_sendfile)
         || (log.ioerror && record.write_errors + record.read_errors > 0)
@@ -34,6 +34,7 @@ mod tests {
         assert!(!wanted(&Log { slow: 200, ..off.clone() }, &slow));
         assert!(wanted(&Log { big: Some(5), ..off.clone() }, &slow));
         assert!(!wanted(&Log { big: Some(6), ..off.clone() }, &slow));
+        assert!(!wanted(&Log { big: Some(0), ..off.clone() }, &slow));
         assert!(wanted(&off, &Record { asked: true, ..record(b"") }));
         assert!(wanted(&Log { zero: true, ..off.clone() }, &Record { body_bytes: 0, ..record(b"") }));
         assert!(wanted(&Log { sendfile: true, ..off.clone() }, &Record { by_sendfile: true, ..record(b"") }));
