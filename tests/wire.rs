@@ -43,3 +43,24 @@ fn http_on_a_unix_socket_has_a_port_and_a_path_without_dots() {
     let text = answer(&server.sock(), b"GET /a/../b/./c HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(text, "http 0.0.0.0 80 /b/c");
 }
+
+#[test]
+fn the_log_says_where_it_listens_and_dates_every_line_of_the_start() {
+    let mut server = Server::new();
+    server.write("app.py", SHOW);
+    server
+        .start_ini("socket = 127.0.0.1:0\nsocket = unix:x.sock\nlisten = 50\nlog-date = at %%Y\nwsgi-file = app.py\n")
+        .wait_log("spawned uWSGI worker 1 ");
+    let log = server.log();
+    for part in [
+        "(port auto-assigned)",
+        "bound to UNIX address x.sock",
+        "your server socket listen backlog is limited to 50 connections",
+        "WSGI app 0 ",
+    ] {
+        let line = log.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("no {part:?} in {log}"));
+        assert!(line.starts_with("at 20") && line.contains(" - "), "{line}");
+    }
+    assert!(log.contains("write `socket = x.sock`"), "{log}");
+    assert!(server.path("x.sock").exists());
+}

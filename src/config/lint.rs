@@ -1,4 +1,4 @@
-//! What a value says that its writer hardly meant. Warnings only: what uWSGI does with it is done all the same.
+//! What a value says that its writer hardly meant. Warnings only; nearly always what uWSGI does with it is done all the same.
 
 use super::table::{Kind, Section, Spec, Status};
 use super::{Entry, Origin, values};
@@ -93,7 +93,7 @@ fn address(key: &str, address: &str) -> Option<String> {
         ));
     }
     let path = address.strip_prefix("unix:")?;
-    Some(format!("`{key} = {address}` is host `unix`, as in uWSGI; for the unix socket write `{key} = {path}`"))
+    Some(format!("`{key} = {address}` is taken for the path (uWSGI listens at some TCP port instead); write `{key} = {path}`"))
 }
 
 /// Where a `;` or `#` may well be meant.

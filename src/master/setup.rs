@@ -21,7 +21,7 @@ use crate::hooks::Hooks;
 use crate::identity::{Moment, write_pidfiles};
 use crate::logs::Logs;
 use crate::privileges::{join_cgroups, wants_pid_namespace};
-use crate::sockets::{Bound, Inherited, bind_all};
+use crate::sockets::{Bound, Inherited, backlog, bind_all};
 
 /// uWSGI's version that we are compatible with: tools read it from the first line.
 pub const UWSGI_VERSION: &str = "2.0.30";
@@ -162,6 +162,9 @@ fn listen(settings: &Settings, kept: &[Bound], inherited: &[Inherited]) -> Resul
     let listeners = bind_all(settings, kept, inherited)?;
     for (number, bound) in listeners.iter().enumerate().filter(|(_, b)| !kept.iter().any(|k| k.label.key == b.label.key)) {
         say(&format!("uwsgi socket {number} {}", bound.label));
+    }
+    if kept.is_empty() && !listeners.is_empty() {
+        say(&format!("your server socket listen backlog is limited to {} connections", backlog(settings.socket_options.backlog)?));
     }
     Ok(listeners)
 }

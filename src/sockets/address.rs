@@ -53,6 +53,10 @@ impl Address {
         if let Some(number) = text.strip_prefix('=') {
             return number.parse().map(Self::Shared).map_err(|_| AddressError::Descriptor(number.into()));
         }
+        // nginx's way to write it, which uWSGI takes for a host of that name; a warning tells.
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.bytes().all(|b| b.is_ascii_digit())) {
+            return short(path.len()).map(|()| Self::Unix(path.into()));
+        }
         match text.as_bytes() {
             [] => Err(AddressError::Empty),
             [b'@', name @ ..] => short(name.len()).map(|()| Self::Abstract(name.to_vec())),
@@ -119,6 +123,7 @@ mod tests {
     fn what_is_not_tcp() {
         assert_eq!(Address::parse("/run/a.sock"), Ok(Address::Unix("/run/a.sock".into())));
         assert_eq!(Address::parse("3031"), Ok(Address::Unix("3031".into())));
+        assert_eq!(Address::parse("unix:x.sock"), Ok(Address::Unix("x.sock".into())));
         assert_eq!(Address::parse("@name"), Ok(Address::Abstract(b"name".to_vec())));
         assert_eq!(Address::parse("fd://7"), Ok(Address::Inherited(7)));
         assert_eq!(Address::parse("::"), Ok(Address::Inherited(0)));

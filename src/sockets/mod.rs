@@ -40,6 +40,9 @@ pub struct Label {
     pub key: String,
     /// The file to remove at the end.
     pub path: Option<PathBuf>,
+    /// The port was the kernel's choice.
+    #[serde(default)]
+    pub automatic: bool,
 }
 
 /// A socket that cannot be had: the start ends with 1.
@@ -62,10 +65,12 @@ impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match (&self.path, self.port, self.name.starts_with('@')) {
             (Some(_), _, _) | (_, None, true) => "UNIX",
+            (_, Some(_), _) if self.name.starts_with('[') => "TCP6",
             (_, Some(_), _) => "TCP",
             _ => "inherited",
         };
-        write!(f, "bound to {kind} address {} ({})", self.name, self.protocol.name())
+        let automatic = if self.automatic { "(port auto-assigned) " } else { "" };
+        write!(f, "bound to {kind} address {} {automatic}({})", self.name, self.protocol.name())
     }
 }
 
@@ -167,10 +172,16 @@ fn named<'t>(text: &'t str, shared: &'t [String]) -> Result<(&'t str, Address), 
 fn make(text: &str, address: &Address, key: String, protocol: Protocol, options: &SocketOptions, backlog: i32) -> std::io::Result<Bound> {
     let fd = bind::listen_at(address, options, backlog)?;
     let (real, port) = bind::actual(fd.as_fd()).unwrap_or_default();
-    let automatic = matches!(address, Address::Tcp(a) if a.port() == 0 || text.contains('*'));
-    let name = if automatic || matches!(address, Address::Inherited(_)) { real } else { text.trim().to_owned() };
+    let automatic = matches!(address, Address::Tcp(a) if a.port() == 0);
+    let found = automatic || text.contains('*') && port.is_some();
+    let name = match address {
+        Address::Inherited(_) => real,
+        Address::Unix(path) => path.display().to_string(),
+        _ if found => real,
+        _ => text.trim().to_owned(),
+    };
     let path = matches!(address, Address::Unix(_)).then(|| key.clone().into());
-    Ok(Bound { fd: Rc::new(fd), label: Label { protocol, name, port, key, path } })
+    Ok(Bound { fd: Rc::new(fd), label: Label { protocol, name, port, key, path, automatic } })
 }
 
 fn key(text: &str, address: &Address) -> String {
@@ -195,7 +206,10 @@ fn explain(error: &std::io::Error) -> String {
 }
 
 /// `listen`, checked against what the kernel gives.
-fn backlog(wanted: Option<i32>) -> Result<i32, BindError> {
+///
+/// # Errors
+/// More than that was asked for.
+pub fn backlog(wanted: Option<i32>) -> Result<i32, BindError> {
     let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|s| s.trim().parse().ok()).unwrap_or(DEFAULT_BACKLOG);
     match wanted {
         Some(n) if n > most => Err(BindError {

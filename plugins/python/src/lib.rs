@@ -38,16 +38,7 @@ fn main(py: Python<'_>) -> PyResult<()> {
     imperator_sys::process::exit_now(code)
 }
 
-/// Writes to the log, in one piece.
+/// Writes to the log as the rest of the worker does: in one piece, with the date that `log-date` asks for.
 pub(crate) fn say(text: &str) {
-    let mut text = text.as_bytes();
-    while !text.is_empty() {
-        // SAFETY: descriptor 2 is the log for as long as the process lives; if an app closes it, the write fails.
-        let log = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
-        match nix::unistd::write(log, text) {
-            Ok(written) => text = &text[written..],
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => return,
-        }
-    }
+    imperator_worker::log::diag::say(text);
 }

@@ -53,6 +53,7 @@ pub fn run(py: Python<'_>) -> anyhow::Result<i32> {
     let boot: Option<String> = boot.extract()?;
     let instance = Instance::receive(&boot.context("this module is started by imperator, not by hand")?)?;
     let role = instance.boot.role;
+    imperator_worker::log::diag::install(instance.boot.settings.log.date.as_deref());
     if role == Role::Zygote {
         stay_calm()?;
         prctl::set_name(c"zygote")?;
