@@ -48,7 +48,7 @@ fn adopt(fd: OwnedFd, protocol: Protocol, key: String) -> Result<Bound> {
     }
     process::set_nonblocking(fd.as_fd(), true)?;
     let (name, port) = bind::actual(fd.as_fd()).unwrap_or_default();
-    Ok(Bound { fd: Rc::new(fd), label: Label { protocol, name, port, key, path: None } })
+    Ok(Bound { fd: Rc::new(fd), label: Label { protocol, name, port, key, path: None, automatic: false } })
 }
 
 fn receive(server: &UnixStream) -> Result<Vec<OwnedFd>> {
