@@ -33,7 +33,7 @@ def bars(title: str, rows: list[tuple[str, str, Ratio]]) -> str:
             text(LEFT - 8, middle + 13, f"against {against}", f'text-anchor="end" font-size="10" fill="{SOFT}"'),
             f'<rect x="{LEFT}" y="{y}" width="{x(r.median) - LEFT:.1f}" height="{BAR}" fill="{GOOD if r.met else BAD}"/>',
             line(x(r.low), middle, x(r.high), middle, INK, 1),
-            text(max(x(r.median), x(r.high)) + 6, middle + 4, f"{r.median:.2f}", 'font-weight="bold"'),
+            text(max(x(r.median), x(r.high), x(r.goal or 0)) + 6, middle + 4, f"{r.median:.2f}", 'font-weight="bold"'),
         ]
         if r.goal is not None:
             parts.append(line(x(r.goal), y - 4, x(r.goal), y + BAR + 4, INK, 2))
