@@ -150,7 +150,6 @@ pub struct Process {
     /// `die-on-term`; `None`: TERM and QUIT both stop gracefully.
     pub die_on_term: Option<bool>,
     pub vacuum: bool,
-    pub no_orphans: bool,
     pub auto_procname: bool,
     pub procname: Option<String>,
     pub procname_master: Option<String>,
@@ -180,7 +179,6 @@ pub struct Process {
     pub cheap: bool,
     pub idle: u32,
     pub die_on_idle: bool,
-    pub no_threads_wait: bool,
     pub skip_atexit: bool,
     pub honour_stdin: bool,
 }
@@ -197,7 +195,6 @@ impl Default for Process {
             need_app: None,
             die_on_term: None,
             vacuum: true,
-            no_orphans: true,
             auto_procname: true,
             procname: None,
             procname_master: None,
@@ -225,7 +222,6 @@ impl Default for Process {
             cheap: false,
             idle: 0,
             die_on_idle: false,
-            no_threads_wait: false,
             skip_atexit: false,
             honour_stdin: false,
         }
@@ -347,7 +343,6 @@ pub struct Privileges {
     /// `unshare`, `unshare2`: comma lists as configured.
     pub unshare: Vec<String>,
     pub unshare2: Vec<String>,
-    pub refork_post_jail: bool,
     pub jailed: bool,
     pub pivot_root: Option<String>,
     pub cap: Vec<String>,
@@ -387,10 +382,7 @@ pub struct RequestSettings {
     pub vhost_host: bool,
     /// Whether a request may name the code to load (UWSGI_FILE ...): off by default, never from an HTTP socket.
     pub dynamic_apps: bool,
-    pub ignore_sigpipe: bool,
-    pub ignore_write_errors: bool,
     pub disable_write_exception: bool,
-    pub write_errors_tolerance: u64,
     pub add_header: Vec<String>,
     pub del_header: Vec<String>,
     pub enable_proxy_protocol: bool,
@@ -416,10 +408,7 @@ impl Default for RequestSettings {
             vhost: false,
             vhost_host: false,
             dynamic_apps: false,
-            ignore_sigpipe: false,
-            ignore_write_errors: false,
             disable_write_exception: false,
-            write_errors_tolerance: 0,
             add_header: vec![],
             del_header: vec![],
             enable_proxy_protocol: false,
@@ -458,7 +447,6 @@ pub struct Python {
     pub pyrun: Option<String>,
     pub worker_override: Option<String>,
     pub catch_exceptions: bool,
-    pub wsgi_env_behaviour: Option<String>,
     pub accept_buffer: bool,
     pub strict: bool,
     pub start_response_nodelay: bool,
@@ -467,7 +455,6 @@ pub struct Python {
     pub autoreload: u32,
     pub autoreload_ignore: Vec<String>,
     pub tracebacker: Option<String>,
-    pub reload_os_env: bool,
     /// `plugins-dir`: where else to look for the extension module.
     pub plugins_dir: Vec<String>,
     pub test: Option<String>,
@@ -529,7 +516,6 @@ pub struct Log {
     pub maxsize: u64,
     pub backupname: Option<String>,
     pub reopen: bool,
-    pub threaded: bool,
 }
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
@@ -539,7 +525,6 @@ pub struct Stats {
     pub http: bool,
     pub minified: bool,
     pub no_cores: bool,
-    pub no_metrics: bool,
 }
 
 impl Stats {

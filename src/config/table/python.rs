@@ -115,10 +115,10 @@ fn optimize(settings: &mut Settings, value: Option<&str>) -> Result<(), String> 
     Ok(())
 }
 
-fn env_behaviour(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+/// Each request has an environ of its own whatever it says; what uWSGI refuses is refused.
+fn env_behaviour(_: &mut Settings, value: Option<&str>) -> Result<(), String> {
     match value.unwrap_or("") {
-        known @ ("cheat" | "holy") => settings.python.wsgi_env_behaviour = Some(known.into()),
-        other => return Err(format!("`{other}` is neither cheat nor holy")),
+        "cheat" | "holy" => Ok(()),
+        other => Err(format!("`{other}` is neither cheat nor holy")),
     }
-    Ok(())
 }
