@@ -81,7 +81,7 @@ fn a_reload_that_cannot_load_leaves_the_old_generation_alone() {
     instance.on(Event::Begin { policy: policy(2), brutal: false }, 5);
     instance.on(Event::ZygoteSpawned { generation: 2, pid: 200 }, 5);
     let out = deeds(instance.on(Event::LoadFailed { generation: 2, code: 22 }, 6));
-    assert_eq!(out, [signal(200, SIGKILL)]);
+    assert_eq!(out, [signal(200, SIGKILL), Action::ServesOn { generation: 1 }]);
     assert_eq!(deeds(instance.on(Event::ZygoteGone { generation: 2 }, 7)), [Action::Dropped { generation: 2 }]);
     assert_eq!((instance.current().map(|g| g.number), &instance.ending), (Some(1), &None));
 }
@@ -94,7 +94,7 @@ fn lazy_workers_of_a_reload_that_cannot_load_end_the_reload_only() {
     instance.on(Event::Loaded { generation: 2 }, 5);
     instance.on(Event::Started { generation: 2, worker: 1, pid: 201 }, 5);
     let out = deeds(instance.on(Event::WorkerGone { generation: 2, worker: 1, how: How::Exited(exit::FAILED_APP) }, 6));
-    assert_eq!(out, [Action::EndZygote { generation: 2 }]);
+    assert_eq!(out, [Action::EndZygote { generation: 2 }, Action::ServesOn { generation: 1 }]);
     assert_eq!(instance.current().map(|g| g.number), Some(1));
 }
 
@@ -142,7 +142,7 @@ fn a_load_that_never_ends_makes_room_for_a_reload() {
     let due = instance.next_deadline().expect("patience has an end");
     assert_eq!(deeds(instance.on(Event::Reload { brutal: false }, due - 1)), [], "asking again changes nothing");
     let out = deeds(instance.on(Event::Tick, due));
-    assert_eq!(out, [signal(200, SIGKILL), Action::Reload { brutal: false }]);
+    assert_eq!(out, [signal(200, SIGKILL), Action::ServesOn { generation: 1 }, Action::Reload { brutal: false }]);
     assert_eq!(instance.current().map(|g| g.number), Some(1));
     // The next one has longer.
     instance.on(Event::Begin { policy: policy(1), brutal: false }, due);
@@ -173,7 +173,7 @@ fn a_brutal_reload_stops_the_workers_first_and_brings_them_back_if_it_fails() {
     assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Exited(exit::END) }, 6)), []);
     instance.on(Event::ZygoteSpawned { generation: 2, pid: 200 }, 6);
     let out = deeds(instance.on(Event::LoadFailed { generation: 2, code: 22 }, 7));
-    assert_eq!(out, [signal(200, SIGKILL), fork(1, 1)]);
+    assert_eq!(out, [signal(200, SIGKILL), Action::ServesOn { generation: 1 }, fork(1, 1)]);
 }
 
 #[test]
