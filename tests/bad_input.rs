@@ -109,10 +109,11 @@ fn half_sent_requests_hold_no_worker() {
     let server = both();
     let mut held: Vec<Box<dyn support::Stream>> = Vec::new();
     for i in 0..100 {
-        let (address, part): (String, &[u8]) = match i % 3 {
+        let (address, part): (String, &[u8]) = match i % 4 {
             0 => (server.sock(), b"\x00\x40\x00\x00\x0e\x00REQU"),
             1 => (server.fill("127.0.0.1:{port}"), b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "),
-            _ => (server.fill("127.0.0.1:{port2}"), b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"),
+            2 => (server.fill("127.0.0.1:{port2}"), b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"),
+            _ => (server.fill("127.0.0.1:{port}"), b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc"),
         };
         let mut stream = support::connect(&address).expect("connect");
         stream.write_all(part).expect("a part");

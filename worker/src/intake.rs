@@ -4,7 +4,7 @@ use imperator_protocol::http::{self, Framing, Head, HeadError};
 use imperator_protocol::packet::{Header, Packet};
 use imperator_protocol::vars::{self, Vars, VarsError};
 
-/// Bodies up to this many bytes are collected before a thread and the language are kept busy with them.
+/// So many bytes of a body (or all of a shorter one) are collected before a thread and the language are kept busy with it.
 pub(crate) const COLLECT: u64 = 64 * 1024;
 /// Bytes of an HTTP head if `buffer-size` is not set: uWSGI's own default, which its users' clients are known to fit.
 const HTTP_HEAD: usize = 4096;
@@ -128,18 +128,14 @@ pub(crate) fn http(input: &[u8], limits: Limits, modifiers: (u8, u8), whole: boo
     }
 }
 
-/// Holds a request back until its body is there, if that is short.
+/// Holds a request back until its body is there, or the first part of a long one.
 fn collect(incoming: Incoming<'_>, there: usize, limits: Limits, whole: bool, expects_continue: bool) -> Intake<'_> {
     let Framing::Length(length) = incoming.body else { return Intake::Request(incoming) };
     if limits.post > 0 && length > limits.post {
         return Intake::Refused(Refusal::Post { length, limit: limits.post });
     }
     let total = incoming.length + usize::try_from(length.min(COLLECT)).unwrap_or(0);
-    if whole || length > COLLECT || there >= total {
-        Intake::Request(incoming)
-    } else {
-        Intake::More { total, body: true, expects_continue }
-    }
+    if whole || there >= total { Intake::Request(incoming) } else { Intake::More { total, body: true, expects_continue } }
 }
 
 #[cfg(test)]
