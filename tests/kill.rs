@@ -142,3 +142,12 @@ fn harakiri_names_the_request_and_shows_where_it_hangs() {
     server.wait_log("line 3 in stuck");
     server.ready("{sock}");
 }
+
+#[test]
+fn a_stop_is_in_the_log_with_who_asked_for_it() {
+    let mut server = instance();
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait_exit().success());
+    let line = format!("SIGTERM from pid {}: stopping when the running requests are done", std::process::id());
+    assert!(server.log().contains(&line), "{}", server.log());
+}

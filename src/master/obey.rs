@@ -1,5 +1,8 @@
 //! Signals and other orders.
 
+use imperator_worker::log::diag::say;
+use nix::sys::signal::Signal;
+
 use super::decide::{Event, Haste};
 use super::order::Order;
 use super::running::Master;
@@ -15,6 +18,10 @@ impl Master {
             }
             let by_hook = crate::hooks::reaction(&self.reactions, signal);
             if let Some(order) = by_hook.or_else(|| signals::order(signal, self.die_on_term())) {
+                if let Some(what) = ending(&order) {
+                    let name = Signal::try_from(signal).map_or("a signal", Signal::as_str);
+                    say(&format!("{name} from pid {}: {what}", info.ssi_pid));
+                }
                 self.obey(&order);
             }
         }
@@ -54,5 +61,14 @@ impl Master {
         let Some((generation, workers)) = self.population() else { return };
         let most = self.runtimes.get(&generation).map_or(workers, |r| r.settings.process.workers);
         self.tell(Event::Population { generation, workers: change(workers, most) });
+    }
+}
+
+/// What the log says of an order to end: who reads it later asks first who gave it.
+fn ending(order: &Order) -> Option<&'static str> {
+    match order {
+        Order::Stop => Some("stopping now"),
+        Order::GracefulStop => Some("stopping when the running requests are done"),
+        _ => None,
     }
 }
