@@ -178,7 +178,7 @@ def import_named(name):
         __import__(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise Failure(f"ModuleNotFoundError: No module named {error.name!r}, searched in sys.path:", *sys.path) from None
+            raise Failure(f"ModuleNotFoundError: No module named {error.name!r}", "searched in sys.path:", *sys.path) from None
         raise
     return sys.modules[name]
 
