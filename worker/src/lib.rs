@@ -1,5 +1,5 @@
-//! What runs inside a worker: event loop, connections, requests, responses, log lines, host services, and the
-//! trait [`language::Language`] that a plugin implements.
+//! What runs inside a worker: event loop, connections, requests, responses, log lines, and the trait
+//! [`language::Language`] that a plugin implements. Services that apps of any language share (cache, locks ...) will stand here.
 //!
 //! Read [`language`] first (the boundary to a language), then [`settings`], [`control`] and [`scoreboard`] (the
 //! boundary to the master).
