@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod identity;
 pub mod logs;
 pub mod master;
+pub mod pipe;
 pub mod privileges;
 pub mod sockets;
 pub mod stats;

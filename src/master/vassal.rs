@@ -12,14 +12,9 @@ use super::decide::{Event, Haste};
 use super::order::Order;
 use super::poll::Source;
 use super::running::Master;
+use crate::pipe;
 
-/// To the emperor.
-pub const SPAWNED: u8 = 1;
-pub const ACCEPTING: u8 = 5;
-pub const LOYAL: u8 = 17;
-pub const STOP_ME: u8 = 22;
-pub const HEARTBEAT: u8 = 26;
-pub const REINFORCEMENTS: u8 = 30;
+pub use crate::pipe::{ACCEPTING, HEARTBEAT, LOYAL, REINFORCEMENTS, SPAWNED, STOP_ME};
 
 /// The variable that names the pipe.
 pub const FD_ENV: &str = "UWSGI_EMPEROR_FD";
@@ -56,15 +51,15 @@ impl Master {
 
     fn hear_emperor(&mut self, byte: u8) {
         match byte {
-            0 => {
+            pipe::STOP => {
                 self.run_phase("emperor-stop");
                 self.obey(&Order::Stop);
             }
-            1 => {
+            pipe::RELOAD => {
                 self.run_phase("emperor-reload");
                 self.obey(&Order::Reload);
             }
-            2 => self.obey(&Order::GracefulStop),
+            pipe::STOP_GRACEFULLY => self.obey(&Order::GracefulStop),
             _ => {}
         }
     }

@@ -6,6 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod emperor;
+
+pub use emperor::{Emperor, Vassal};
+
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]
 pub struct Settings {
@@ -531,98 +535,6 @@ impl Stats {
     pub fn enabled(&self) -> bool {
         self.address.is_some()
     }
-}
-
-/// Being an emperor.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
-#[serde(default)]
-pub struct Emperor {
-    pub sources: Vec<String>,
-    pub freq: u32,
-    pub stats: Option<String>,
-    pub tyrant: bool,
-    pub tyrant_nofollow: bool,
-    /// `emperor-tyrant-initgroups`: the owner's supplementary groups instead of none.
-    pub tyrant_initgroups: bool,
-    pub nofollow: bool,
-    pub extra_extension: Vec<String>,
-    pub magic_exec: bool,
-    pub vassal_set: Vec<String>,
-    pub include: Vec<String>,
-    pub include_before: Vec<String>,
-    pub inherit: Vec<String>,
-    pub inherit_before: Vec<String>,
-    pub wrapper: Option<String>,
-    pub wrapper_override: Vec<String>,
-    pub wrapper_fallback: Vec<String>,
-    pub start_hook: Option<String>,
-    pub stop_hook: Option<String>,
-    pub throttle_ms: u32,
-    pub max_throttle_ms: u32,
-    pub no_blacklist: bool,
-    pub curse_tolerance: u32,
-    pub graceful_shutdown: bool,
-    pub required_heartbeat: u32,
-    pub pidfile: Option<String>,
-    pub procname: Option<String>,
-    pub use_clone: Option<String>,
-    pub cap: Option<String>,
-    pub on_demand_extension: Option<String>,
-    pub on_demand_directory: Option<String>,
-    pub on_demand_exec: Option<String>,
-    pub broodlord: u32,
-    pub early: bool,
-}
-
-impl Default for Emperor {
-    fn default() -> Self {
-        Self {
-            sources: vec![],
-            freq: 3,
-            stats: None,
-            tyrant: false,
-            tyrant_nofollow: false,
-            tyrant_initgroups: false,
-            nofollow: false,
-            extra_extension: vec![],
-            magic_exec: false,
-            vassal_set: vec![],
-            include: vec![],
-            include_before: vec![],
-            inherit: vec![],
-            inherit_before: vec![],
-            wrapper: None,
-            wrapper_override: vec![],
-            wrapper_fallback: vec![],
-            start_hook: None,
-            stop_hook: None,
-            throttle_ms: 1000,
-            max_throttle_ms: 180_000,
-            no_blacklist: false,
-            curse_tolerance: 30,
-            graceful_shutdown: false,
-            required_heartbeat: 30,
-            pidfile: None,
-            procname: None,
-            use_clone: None,
-            cap: None,
-            on_demand_extension: None,
-            on_demand_directory: None,
-            on_demand_exec: None,
-            broodlord: 0,
-            early: false,
-        }
-    }
-}
-
-/// Being a vassal.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
-#[serde(default)]
-pub struct Vassal {
-    /// Seconds between heartbeats to the emperor; 0: none.
-    pub heartbeat: u32,
-    pub sos: u32,
-    pub sos_backlog: u32,
 }
 
 #[cfg(test)]

@@ -71,20 +71,7 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// Bytes on the pipe between emperor and vassal; numbers are uWSGI's.
-pub mod byte {
-    /// To the vassal.
-    pub const STOP: u8 = 0;
-    pub const RELOAD: u8 = 1;
-    pub const STOP_GRACEFULLY: u8 = 2;
-    /// To the emperor.
-    pub const SPAWNED: u8 = 1;
-    pub const ACCEPTING: u8 = 5;
-    pub const LOYAL: u8 = 17;
-    pub const STOP_ME: u8 = 22;
-    pub const HEARTBEAT: u8 = 26;
-    pub const REINFORCEMENTS: u8 = 30;
-}
+pub use crate::pipe as byte;
 
 /// The options that decide.
 #[derive(Debug, Clone, PartialEq, Eq)]
