@@ -1,5 +1,5 @@
 //! What runs inside a worker: event loop, connections, requests, responses, log lines, and the trait
-//! [`language::Language`] that a plugin implements. Services that apps of any language share (cache, locks ...) will stand here.
+//! [`language::Language`] that a plugin implements. [`host`] is what apps of any language share.
 //!
 //! Read [`language`] first (the boundary to a language), then [`settings`], [`control`] and [`scoreboard`] (the
 //! boundary to the master).
@@ -12,6 +12,7 @@ mod connection;
 pub mod control;
 mod exchange;
 pub mod hooks;
+pub mod host;
 mod intake;
 pub mod language;
 mod lead;

@@ -6,12 +6,12 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use imperator_sys::{process, signals};
+use imperator_worker::host::host;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
 use crate::embedded::Embedded;
-use crate::instance::instance;
 use crate::say;
 use crate::wsgi::Trouble;
 
@@ -53,10 +53,10 @@ fn in_child(py: Python<'_>) {
     }
     FOREIGN.store(true, Relaxed);
     let _ = signals::forget(); // fails for numbers that are no signals only
-    let Some(instance) = instance().filter(|instance| instance.worker() > 0) else { return };
+    let Some(host) = host().filter(|host| host.worker() > 0) else { return };
     // What does not serve keeps no client waiting for the end of its connection, and no address in use. (A script that does the worker's work uses the sockets.)
     let connection = crate::slot::abandon(py);
-    let listeners = instance.boot.listeners.iter().map(|l| l.fd).filter(|_| instance.boot.settings.python.worker_override.is_none());
+    let listeners = host.boot.listeners.iter().map(|l| l.fd).filter(|_| host.boot.settings.python.worker_override.is_none());
     for fd in listeners.chain(connection) {
         // SAFETY: whatever else in this copy owns the number is never used or dropped again: this process runs the app's code and then ends by `_exit`.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });

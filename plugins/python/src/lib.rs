@@ -9,7 +9,6 @@ mod environ;
 mod errors;
 mod forked;
 mod input;
-mod instance;
 mod module;
 mod not_built;
 mod python;

@@ -3,25 +3,24 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use imperator_worker::control::FromWorker;
+use imperator_worker::host::{Host, host};
 use imperator_worker::language::Language;
 use imperator_worker::scoreboard::{Status, WorkerCell};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use crate::instance::{Instance, instance};
-
 /// The version of uWSGI whose module this one stands in for: libraries compare it.
 pub const VERSION: &str = "2.0.30";
 
 /// Makes the module and puts it into `sys.modules`, complete, before anything of the app's is loaded.
-pub fn install(py: Python<'_>, instance: &'static Instance) -> PyResult<()> {
+pub fn install(py: Python<'_>, host: &'static Host) -> PyResult<()> {
     let module = PyModule::new(py, "uwsgi")?;
-    facts(&module, instance)?;
+    facts(&module, host)?;
     functions(&module)?;
     crate::request_api::add(&module)?;
     crate::embedded::add_descriptors(&module)?;
-    crate::not_built::add(&module, instance)?;
+    crate::not_built::add(&module, host)?;
     py.import("sys")?.getattr("modules")?.set_item("uwsgi", module)
 }
 
@@ -35,34 +34,34 @@ pub fn call_hook(py: Python<'_>, name: &str) {
     }
 }
 
-fn facts(module: &Bound<'_, PyModule>, instance: &Instance) -> PyResult<()> {
-    let (py, settings) = (module.py(), &instance.boot.settings);
+fn facts(module: &Bound<'_, PyModule>, host: &Host) -> PyResult<()> {
+    let (py, settings) = (module.py(), &host.boot.settings);
     let bytes = |text: &str| PyBytes::new(py, text.as_bytes());
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    let host = PyBytes::new(py, host.as_encoded_bytes());
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    let name = PyBytes::new(py, name.as_encoded_bytes());
     module.add("version", bytes(VERSION))?;
     module.add("version_info", (2, 0, 30, 0, bytes("")))?;
     module.add("SPOOL_OK", -2)?;
     module.add("SPOOL_RETRY", -1)?;
     module.add("SPOOL_IGNORE", 0)?;
-    module.add("hostname", &host)?;
+    module.add("hostname", &name)?;
     module.add("numproc", settings.process.workers)?;
     module.add("cores", settings.process.threads)?;
     module.add("has_threads", 1)?;
     module.add("buffer_size", settings.request.buffer_size.unwrap_or(65535))?;
-    module.add("started_on", instance.boot.started_at)?;
-    module.add("is_a_reload", instance.boot.generation > 1)?;
+    module.add("started_on", host.boot.started_at)?;
+    module.add("is_a_reload", host.boot.generation > 1)?;
     module.add("loop", py.None())?;
     module.add("unbit", py.None())?;
     module.add("applications", py.None())?;
-    module.add("sockets", PyList::new(py, instance.boot.listeners.iter().map(|l| l.fd))?)?;
+    module.add("sockets", PyList::new(py, host.boot.listeners.iter().map(|l| l.fd))?)?;
     module.add("opt", options(py, &settings.opt)?)?;
     if let Some(pidfile) = &settings.process.pidfile {
         module.add("pidfile", bytes(pidfile))?;
     }
     let magic = PyDict::new(py);
     magic.set_item(bytes("v"), bytes(VERSION))?;
-    magic.set_item(bytes("h"), host)?;
+    magic.set_item(bytes("h"), name)?;
     magic.set_item(bytes("u"), bytes(&nix::unistd::getuid().to_string()))?;
     magic.set_item(bytes("g"), bytes(&nix::unistd::getgid().to_string()))?;
     module.add("magic_table", magic)?;
@@ -108,8 +107,8 @@ fn functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(start_response, module)?)
 }
 
-pub fn here() -> PyResult<&'static Instance> {
-    instance().ok_or_else(|| PyRuntimeError::new_err("the container has not started"))
+pub fn here() -> PyResult<&'static Host> {
+    host().ok_or_else(|| PyRuntimeError::new_err("the container has not started"))
 }
 
 #[pyfunction]
@@ -154,7 +153,7 @@ fn workers(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
     PyTuple::new(py, list)
 }
 
-fn worker<'py>(py: Python<'py>, here: &Instance, id: u32) -> PyResult<Bound<'py, PyDict>> {
+fn worker<'py>(py: Python<'py>, here: &Host, id: u32) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     let Some(slot) = here.scoreboard.worker(id) else { return Ok(dict) };
     dict.set_item("id", id)?;

@@ -1,10 +1,9 @@
 //! The functions of the `uwsgi` module that this version does not have yet. They are there by name, because libraries look for names, and say so when they are called.
 
+use imperator_worker::host::Host;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
-
-use crate::instance::Instance;
 
 /// Always there in uWSGI.
 const ALWAYS: &str = "\
@@ -34,8 +33,8 @@ const GROUPS: [(&[&str], &str); 4] = [
     ),
 ];
 
-pub fn add(module: &Bound<'_, PyModule>, instance: &Instance) -> PyResult<()> {
-    let given = |option: &&str| instance.boot.settings.opt.iter().any(|(name, _)| name == option);
+pub fn add(module: &Bound<'_, PyModule>, host: &Host) -> PyResult<()> {
+    let given = |option: &&str| host.boot.settings.opt.iter().any(|(name, _)| name == option);
     let groups = GROUPS.iter().filter(|(options, _)| options.iter().any(&given)).map(|(_, names)| *names);
     for name in std::iter::once(ALWAYS).chain(groups).flat_map(str::split_whitespace) {
         module.add(name, function(module.py(), name)?)?;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use imperator_worker::control::App;
+use imperator_worker::host::Host;
 use imperator_worker::language::{After, Language};
 use imperator_worker::request::Request;
 use imperator_worker::settings::RequestSettings;
@@ -17,7 +18,6 @@ use crate::embedded::Embedded;
 use crate::environ::{Environ, latin1};
 use crate::errors::Policy;
 use crate::input::Input;
-use crate::instance::Instance;
 use crate::response::{FileWrapper, Options, Responder};
 use crate::slot::Slot;
 use crate::wsgi::{Body, Trouble};
@@ -60,7 +60,7 @@ pub fn current_start_response(py: Python<'_>) -> Option<Py<PyAny>> {
 }
 
 pub struct PythonLanguage {
-    instance: &'static Instance,
+    host: &'static Host,
     pub embedded: Arc<Embedded>,
     apps: RwLock<Apps>,
     dynamic: Option<Dynamic>,
@@ -84,10 +84,10 @@ impl Apps {
 }
 
 impl PythonLanguage {
-    pub fn new(instance: &'static Instance, embedded: Arc<Embedded>, loader: &Bound<'_, PyAny>) -> Self {
-        let settings = &instance.boot.settings;
+    pub fn new(host: &'static Host, embedded: Arc<Embedded>, loader: &Bound<'_, PyAny>) -> Self {
+        let settings = &host.boot.settings;
         Self {
-            instance,
+            host,
             embedded,
             apps: RwLock::default(),
             dynamic: settings.request.dynamic_apps.then(|| Dynamic::new(loader)),
@@ -107,7 +107,7 @@ impl PythonLanguage {
     }
 
     fn request_settings(&self) -> &RequestSettings {
-        &self.instance.boot.settings.request
+        &self.host.boot.settings.request
     }
 
     /// The number and callable of the app that answers, and how the path is cut; or why there is none.
@@ -155,7 +155,7 @@ impl PythonLanguage {
     }
 
     fn constants(&self, py: Python<'_>, core: u32) -> PyResult<Vec<(&'static str, Py<PyAny>)>> {
-        let process = &self.instance.boot.settings.process;
+        let process = &self.host.boot.settings.process;
         let flag = |value: bool| -> PyResult<Py<PyAny>> { Ok(value.into_pyobject(py)?.to_owned().into_any().unbind()) };
         let host = nix::unistd::gethostname().unwrap_or_default();
         let bytes = |value: &[u8]| pyo3::types::PyBytes::new(py, value).into_any().unbind();
@@ -170,7 +170,7 @@ impl PythonLanguage {
             ("uwsgi.version", bytes(crate::module::VERSION.as_bytes())),
             ("uwsgi.node", bytes(host.as_encoded_bytes())),
         ];
-        if !self.instance.boot.settings.python.disable_file_wrapper {
+        if !self.host.boot.settings.python.disable_file_wrapper {
             constants.push(("wsgi.file_wrapper", py.get_type::<FileWrapper>().into_any().unbind()));
         }
         if process.threads > 1 {
@@ -181,7 +181,7 @@ impl PythonLanguage {
 
     fn new_core(&self, py: Python<'_>, core: u32, thread: Option<Thread>) -> PyResult<Core> {
         let slot = Slot::leak();
-        let worker = self.instance.worker();
+        let worker = self.host.worker();
         let interpreter = self.embedded.interpreter.bind(py);
         interpreter.call_method1("name_thread", (worker, core))?;
         if core == 0 {
@@ -234,7 +234,7 @@ impl PythonLanguage {
         let (slot, environ, start_response, input_key) = prepared;
         let occupied = slot.occupy(py, request);
         let serial = occupied.serial;
-        let body = Body { slot, options: self.options, strict: self.instance.boot.settings.python.strict };
+        let body = Body { slot, options: self.options, strict: self.host.boot.settings.python.strict };
         let result = Bound::new(py, Input::new(slot, serial))
             .and_then(|input| environ.set_item(input_key, input))
             .and_then(|()| app.callable.bind(py).call1((&environ, start_response)))
@@ -343,7 +343,7 @@ impl Language for PythonLanguage {
     }
 
     fn teardown(&self) {
-        if self.instance.boot.settings.process.skip_atexit {
+        if self.host.boot.settings.process.skip_atexit {
             return;
         }
         Python::attach(|py| {

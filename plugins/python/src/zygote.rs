@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, anyhow, bail};
 use imperator_worker::control::{BOOT_ENV, FromZygote, Role};
+use imperator_worker::host::Host;
 use imperator_worker::language::Language;
 use imperator_worker::procname;
 use nix::sys::prctl;
@@ -13,7 +14,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::embedded::{Embedded, to_python};
-use crate::instance::Instance;
 use crate::python::PythonLanguage;
 use crate::say;
 
@@ -31,7 +31,7 @@ pub fn language() -> Option<&'static PythonLanguage> {
 /// Everything that the process knows while it loads and forks.
 struct Zygote<'py> {
     py: Python<'py>,
-    instance: &'static Instance,
+    host: &'static Host,
     embedded: Arc<Embedded>,
     loader: Bound<'py, PyAny>,
     language: Arc<PythonLanguage>,
@@ -51,19 +51,19 @@ enum Load {
 pub fn run(py: Python<'_>) -> anyhow::Result<i32> {
     let boot = py.import("os")?.getattr("environ")?.call_method1("pop", (BOOT_ENV, py.None()))?;
     let boot: Option<String> = boot.extract()?;
-    let instance = Instance::receive(&boot.context("this module is started by imperator, not by hand")?)?;
-    let role = instance.boot.role;
-    imperator_worker::log::diag::install(instance.boot.settings.log.date.as_deref());
+    let host = Host::receive(&boot.context("this module is started by imperator, not by hand")?)?;
+    let role = host.boot.role;
+    imperator_worker::log::diag::install(host.boot.settings.log.date.as_deref());
     if role == Role::Zygote {
         stay_calm()?;
         prctl::set_name(c"zygote")?;
-        procname::apply(&instance.boot.settings.process, "zygote");
-        end_with_parent(instance)?;
+        procname::apply(&host.boot.settings.process, "zygote");
+        end_with_parent(host)?;
     }
     if role == Role::Emperor {
         bail!("an emperor is no Python process");
     }
-    let zygote = Zygote::prepare(py, instance).map_err(|error| explain(py, error))?;
+    let zygote = Zygote::prepare(py, host).map_err(|error| explain(py, error))?;
     if role == Role::Script {
         return zygote.script();
     }
@@ -89,17 +89,17 @@ fn stay_calm() -> nix::Result<()> {
 }
 
 /// Ties the life of this process to its parent, which has to be the master.
-fn end_with_parent(instance: &Instance) -> anyhow::Result<()> {
+fn end_with_parent(host: &Host) -> anyhow::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let (parent, master) = (nix::unistd::getppid().as_raw(), instance.boot.master_pid);
+    let (parent, master) = (nix::unistd::getppid().as_raw(), host.boot.master_pid);
     // In a namespace of its own a process does not see its parent: 0.
     if parent != master && parent != 0 { Err(anyhow!("the master ({master}) is gone: the parent is {parent}")) } else { Ok(()) }
 }
 
 impl<'py> Zygote<'py> {
     /// Streams, paths, arguments, the `uwsgi` module: all that has to be there before the first line of the app's.
-    fn prepare(py: Python<'py>, instance: &'static Instance) -> PyResult<Self> {
-        let settings = &instance.boot.settings;
+    fn prepare(py: Python<'py>, host: &'static Host) -> PyResult<Self> {
+        let settings = &host.boot.settings;
         let embedded = Arc::new(Embedded::new(py)?);
         let interpreter = embedded.interpreter.bind(py);
         interpreter.call_method0("streams")?;
@@ -111,7 +111,7 @@ impl<'py> Zygote<'py> {
         let python = to_python(py, &json)?;
         interpreter.call_method1("arguments", (&python, &settings.python.pyrun))?;
         interpreter.call_method1("paths", (&python,))?;
-        crate::module::install(py, instance)?;
+        crate::module::install(py, host)?;
         crate::forked::watch(py)?;
         let origins = PyDict::new(py);
         for (name, places) in &settings.origins {
@@ -119,14 +119,14 @@ impl<'py> Zygote<'py> {
         }
         let say = wrap_pyfunction!(say_from_python, py)?;
         let loader = embedded.loader.bind(py).getattr("Loader")?.call1((&python, origins, settings.request.max_apps, say))?;
-        let language = Arc::new(PythonLanguage::new(instance, embedded.clone(), &loader));
+        let language = Arc::new(PythonLanguage::new(host, embedded.clone(), &loader));
         let _ = LANGUAGE.set(language.clone());
-        Ok(Self { py, instance, embedded, loader, language, watched: None, forked: BTreeSet::new() })
+        Ok(Self { py, host, embedded, loader, language, watched: None, forked: BTreeSet::new() })
     }
 
     /// `pyrun`: a script as `__main__`, then the end.
     fn script(&self) -> anyhow::Result<i32> {
-        let script = self.instance.boot.settings.python.pyrun.as_deref().context("pyrun")?;
+        let script = self.host.boot.settings.python.pyrun.as_deref().context("pyrun")?;
         self.run_as_main(script)
     }
 
@@ -140,7 +140,7 @@ impl<'py> Zygote<'py> {
 
     fn load_and_go(mut self) -> anyhow::Result<i32> {
         // `drop-after-init`: the interpreter is up, and no line of the app's has run.
-        let before = self.instance.boot.settings.privileges.drop_after_init;
+        let before = self.host.boot.settings.privileges.drop_after_init;
         if before {
             self.drop_privileges()?;
         }
@@ -148,13 +148,13 @@ impl<'py> Zygote<'py> {
         if !before && matches!(loaded, Load::Done) {
             self.drop_privileges()?;
         }
-        if self.instance.boot.role == Role::Single {
+        if self.host.boot.role == Role::Single {
             return match loaded {
                 Load::Done => self.alone(),
                 Load::Failed { code, .. } => Ok(code),
             };
         }
-        let control = self.instance.take_control().context("a zygote without a control socket")?;
+        let control = self.host.take_control().context("a zygote without a control socket")?;
         match loaded {
             Load::Done => {
                 control.send(&FromZygote::Loaded { apps: self.language.apps(), language: self.language.name() }, &[])?;
@@ -169,10 +169,10 @@ impl<'py> Zygote<'py> {
 
     /// What the configuration wants given up only now.
     fn drop_privileges(&self) -> anyhow::Result<()> {
-        let Some(plan) = &self.instance.boot.drop else { return Ok(()) };
-        plan.enter(&imperator_worker::hooks::Hooks::parse(&self.instance.boot.settings.hooks)?)?;
-        if self.instance.boot.role == Role::Zygote {
-            end_with_parent(self.instance)?; // a change of user forgets it
+        let Some(plan) = &self.host.boot.drop else { return Ok(()) };
+        plan.enter(&imperator_worker::hooks::Hooks::parse(&self.host.boot.settings.hooks)?)?;
+        if self.host.boot.role == Role::Zygote {
+            end_with_parent(self.host)?; // a change of user forgets it
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ impl Zygote<'_> {
             };
             match received.message {
                 ToZygote::Exit => return Ok(0),
-                ToZygote::Logs => self.instance.reopen_logs(received.fds)?,
+                ToZygote::Logs => self.host.reopen_logs(received.fds)?,
                 ToZygote::Fork { worker } => {
                     let Some(pair) = received.fds.into_iter().next() else { continue };
                     match self.fork_worker(worker) {
@@ -84,7 +84,7 @@ impl Zygote<'_> {
                         drop(ours);
                         // The worker has no way back from here: whatever fails ends it.
                         let parent = imperator_sys::fork::wait_for_new_parent(between);
-                        if let Err(error) = parent.map_err(anyhow::Error::from).and_then(|_| end_with_parent(self.instance)) {
+                        if let Err(error) = parent.map_err(anyhow::Error::from).and_then(|_| end_with_parent(self.host)) {
                             say(&format!("worker {worker}: {error:#}\n"));
                             imperator_sys::process::exit_now(1);
                         }
@@ -102,7 +102,7 @@ impl Zygote<'_> {
 
     /// `master = false`: this process is worker 1, and the others are its children.
     pub(super) fn alone(mut self) -> anyhow::Result<i32> {
-        for worker in 2..=self.instance.boot.settings.process.workers {
+        for worker in 2..=self.host.boot.settings.process.workers {
             let ours = crate::forked::ours();
             let pid: i32 = self.py.import("os")?.call_method0("fork")?.extract()?;
             drop(ours);

@@ -12,7 +12,7 @@ use crate::say;
 impl Zygote<'_> {
     /// What is loaded before the fork.
     pub(super) fn load_first(&mut self) -> PyResult<Load> {
-        let settings = &self.instance.boot.settings;
+        let settings = &self.host.boot.settings;
         if let Some(message) = self.conflict() {
             say(&format!("{message}\n"));
             return Ok(Load::Failed { code: 1, message });
@@ -34,7 +34,7 @@ impl Zygote<'_> {
 
     /// Two options that want different Pythons. (A `plugin = python36` alone was often written for another machine: the Python that is there serves.)
     fn conflict(&self) -> Option<String> {
-        let python = &self.instance.boot.settings.python;
+        let python = &self.host.boot.settings.python;
         let wanted = python.wanted_version.as_deref().filter(|version| version.contains('.'))?;
         let chosen = match (&python.home, &python.bin) {
             (Some(home), _) => format!("home = {home}"),
@@ -50,7 +50,7 @@ impl Zygote<'_> {
     }
 
     pub(super) fn load_apps(&mut self) -> PyResult<Load> {
-        let python = &self.instance.boot.settings.python;
+        let python = &self.host.boot.settings.python;
         if let Some(code) = self.phase("pre-app") {
             return Ok(Load::Failed { code, message: "a pre-app hook ends it".into() });
         }
@@ -92,7 +92,7 @@ impl Zygote<'_> {
 
     /// Whether what was loaded is enough to go on.
     fn judge(&self, complete: bool) -> PyResult<Load> {
-        let settings = &self.instance.boot.settings;
+        let settings = &self.host.boot.settings;
         let end = self.loader.getattr("exit")?;
         if !end.is_none() {
             let code = self.embedded.interpreter.bind(self.py).call_method1("exit_code", (end,))?.extract()?;
