@@ -5,6 +5,7 @@
 //! its mind when more bytes come.
 
 mod bytes;
+pub mod cache;
 pub mod chunked;
 pub mod http;
 pub mod packet;

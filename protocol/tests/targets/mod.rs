@@ -1,5 +1,6 @@
 //! What must hold for any input whatever. None of these may panic.
 
+use imperator_protocol::cache::{Answer, Datagram, Request, read_entry};
 use imperator_protocol::chunked::{ChunkError, Decoder};
 use imperator_protocol::http::{ConnInfo, Head, HeadError, MAX_HEAD, Version, parse_head, to_vars};
 use imperator_protocol::packet::{Packet, TooLarge};
@@ -176,4 +177,33 @@ pub fn response(input: &[u8]) {
         assert_eq!(*line, [name, b": ", value, b"\r"].concat());
     }
     assert!(bytes.ends_with(b"\r\n\r\n") && !bytes.contains(&0));
+}
+
+/// The input is modifier2 and a payload, a whole datagram, and a stream of entries.
+pub fn cache(input: &[u8]) {
+    if let Some((modifier2, payload)) = input.split_first() {
+        match Request::parse(*modifier2, payload) {
+            Ok(Request::Call(call)) => {
+                let again = call.encode().expect("what fitted fits");
+                let Ok(Request::Call(same)) = Request::parse(again[3], &again[4..]) else { panic!("{call:?} is read otherwise") };
+                assert_eq!((same.verb, same.key, same.cache, same.expires), (call.verb, call.key, call.cache, call.expires));
+            }
+            Ok(_) => {}
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    if let Ok(answer) = Answer::parse(input) {
+        assert_eq!(Answer::parse(&answer.encode()[4..]), Ok(answer));
+    }
+    if let Ok(datagram) = Datagram::parse(input) {
+        if let Datagram::Signed(signed) = datagram {
+            let _ = signed.open();
+        }
+        if let Some(bytes) = datagram.encode() {
+            assert_eq!(Datagram::parse(&bytes), Ok(datagram));
+        }
+    }
+    if let Some(Some((entry, length))) = read_entry(input) {
+        assert!(!entry.key.is_empty() && length <= input.len());
+    }
 }
