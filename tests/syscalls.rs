@@ -22,6 +22,10 @@ def application(env, start_response):
         open('held', 'w').close()
         while not os.path.exists('go'):
             time.sleep(0.01)
+    if env['PATH_INFO'] == '/echo':
+        body = env['wsgi.input'].read()
+        start_response('200 OK', [('Content-Length', str(len(body)))])
+        return [body]
     start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '5')])
     return [b'hello']
 ";
@@ -162,4 +166,29 @@ fn a_line_of_the_log_costs_one_write() {
     // The line of the last request may come after its answer.
     assert!(count(&calls, "write") + 1 >= N, "the trace misses lines: {calls:?}");
     within(&calls, &[("epoll_wait", N), ("accept4", 2 * N), ("recvfrom", N), ("sendto", N), ("close", N), ("write", N)]);
+}
+
+#[test]
+fn a_large_body_is_read_in_place_and_takes_no_memory_anew() {
+    const UPLOADS: usize = 20;
+    let mut server = server("socket = {sock}\ndisable-logging = true\n");
+    server.ready("{sock}");
+    let body: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
+    let upload = || {
+        let mut client = connect(&server.sock()).expect("a connection");
+        client.write_all(&packet("/echo", &[("CONTENT_LENGTH", &body.len().to_string())])).expect("a request");
+        client.write_all(&body).expect("a body");
+        let mut answer = vec![];
+        client.read_to_end(&mut answer).expect("an answer");
+        assert!(answer.ends_with(&body), "{} bytes came back", answer.len());
+    };
+    // The C library learns what sizes are wanted again and again.
+    (0..3).for_each(|_| upload());
+    let Some(trace) = Trace::attach(&server) else { return };
+    (0..UPLOADS).for_each(|_| upload());
+    let calls = trace.end();
+    assert!(count(&calls, "recvfrom") > UPLOADS, "the trace misses requests: {calls:?}");
+    for name in ["brk", "mmap", "munmap", "madvise"] {
+        assert!(count(&calls, name) <= SLACK, "{name}: {calls:?}");
+    }
 }

@@ -8,6 +8,7 @@ pub mod environ;
 pub mod fork;
 pub mod localtime;
 pub mod process;
+pub mod room;
 pub mod seqpacket;
 pub mod shm;
 pub mod signals;

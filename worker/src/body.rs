@@ -6,6 +6,8 @@ use std::os::fd::BorrowedFd;
 
 use imperator_protocol::chunked::{Decoder, Event};
 use imperator_protocol::response::CONTINUE;
+use imperator_sys::room::Room;
+use nix::errno::Errno;
 
 use crate::language::Yield;
 use crate::request::BodyError;
@@ -14,6 +16,8 @@ use crate::socket::{self, Ready};
 
 /// Bytes that one read of a chunked body asks the socket for.
 const RAW: usize = 16 * 1024;
+/// Bytes that one read of a stored body asks the disk for.
+const FROM_DISK: usize = 256 * 1024;
 
 pub(crate) struct Body<'c> {
     socket: BorrowedFd<'c>,
@@ -84,55 +88,54 @@ impl<'c> Body<'c> {
         self.position
     }
 
-    pub fn read(&mut self, buf: &mut [u8], lock: &dyn Yield) -> Result<usize, BodyError> {
-        let got = if self.store.is_some() { self.read_stored(buf)? } else { self.read_fresh(buf, self.settings.socket_timeout, lock)? };
+    /// Reads once, straight into `room`; how much came, 0 at the end.
+    pub fn read(&mut self, room: &mut Room<'_>, lock: &dyn Yield) -> Result<usize, BodyError> {
+        let got = if self.store.is_some() { self.read_stored(room)? } else { self.read_fresh(room, self.settings.socket_timeout, lock)? };
         self.position += got as u64;
         Ok(got)
     }
 
-    fn read_fresh(&mut self, buf: &mut [u8], timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
+    fn read_fresh(&mut self, room: &mut Room<'_>, timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
         match self.length {
-            Length::Known(length) => self.read_known(buf, length - self.position, timeout, lock),
-            Length::Chunked(_) => self.read_decoded(buf, timeout, lock),
+            Length::Known(length) => self.read_known(room, length - self.position, timeout, lock),
+            Length::Chunked(_) => self.read_decoded(room, timeout, lock),
         }
     }
 
-    fn read_known(&mut self, buf: &mut [u8], left: u64, timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
-        let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+    fn read_known(&mut self, room: &mut Room<'_>, left: u64, timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
+        let want = room.left().min(usize::try_from(left).unwrap_or(usize::MAX));
         if want == 0 {
             return Ok(0);
         }
         let ahead = &self.ahead[self.used..];
         if ahead.is_empty() {
-            return self.receive(&mut buf[..want], timeout, lock)?.ok_or(BodyError::Short { missing: left });
+            return self.receive(room, want, timeout, lock)?.ok_or(BodyError::Short { missing: left });
         }
-        let got = want.min(ahead.len());
-        buf[..got].copy_from_slice(&ahead[..got]);
+        let got = room.put(&ahead[..want.min(ahead.len())]);
         self.used += got;
         Ok(got)
     }
 
-    fn read_decoded(&mut self, buf: &mut [u8], timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
-        if buf.is_empty() {
+    fn read_decoded(&mut self, room: &mut Room<'_>, timeout: u32, lock: &dyn Yield) -> Result<usize, BodyError> {
+        if room.left() == 0 {
             return Ok(0);
         }
         loop {
+            let (ahead, limit) = (&self.ahead[self.used..], self.settings.limit_post);
             let Length::Chunked(chunks) = &mut self.length else { return Ok(0) };
-            let progress = if self.used < self.ahead.len() {
-                let progress = chunks.decoder.decode(&self.ahead[self.used..], buf);
-                self.used += progress.as_ref().map_or(0, |p| p.consumed);
-                progress
-            } else {
-                let progress = chunks.decoder.decode(&chunks.raw[chunks.at..], buf);
-                chunks.at += progress.as_ref().map_or(0, |p| p.consumed);
-                progress
-            };
+            let Chunks { decoder, raw, at } = &mut **chunks;
+            let input = if ahead.is_empty() { &raw[*at..] } else { ahead };
+            // What is decoded is no longer than what it is decoded from.
+            let progress = room.fill_with(input.len(), |part| {
+                let progress = decoder.decode(input, part);
+                (progress.as_ref().map_or(0, |p| p.produced), progress)
+            });
             let progress = progress.map_err(|e| BodyError::Chunked(e.as_str()))?;
-            let limit = self.settings.limit_post;
+            *if ahead.is_empty() { at } else { &mut self.used } += progress.consumed;
             if limit > 0 && self.position + progress.produced as u64 > limit {
                 return Err(BodyError::Chunked("it is longer than limit-post"));
             }
-            if progress.produced > 0 || chunks.decoder.is_done() {
+            if progress.produced > 0 || decoder.is_done() {
                 return Ok(progress.produced);
             }
             if progress.consumed == 0 || self.input().is_empty() {
@@ -195,7 +198,7 @@ impl<'c> Body<'c> {
         let Length::Chunked(chunks) = &mut self.length else { return Ok(()) };
         let mut raw = std::mem::take(&mut chunks.raw);
         raw.resize(RAW, 0);
-        let got = self.receive(&mut raw, timeout, lock)?;
+        let got = self.receive(&mut Room::from(&mut raw[..]), RAW, timeout, lock)?;
         raw.truncate(got.unwrap_or(0));
         if let Length::Chunked(chunks) = &mut self.length {
             (chunks.raw, chunks.at) = (raw, 0);
@@ -210,14 +213,13 @@ impl<'c> Body<'c> {
     }
 
     /// From the socket, waiting if need be; `None` at the end of the stream.
-    fn receive(&mut self, buf: &mut [u8], timeout: u32, lock: &dyn Yield) -> Result<Option<usize>, BodyError> {
+    fn receive(&mut self, room: &mut Room<'_>, most: usize, timeout: u32, lock: &dyn Yield) -> Result<Option<usize>, BodyError> {
         loop {
-            match socket::try_recv(self.socket, buf) {
-                Ok(0) => return Ok(None),
+            match room.receive(self.socket, most) {
+                Ok(0) | Err(Errno::ECONNRESET) => return Ok(None),
                 Ok(n) => return Ok(Some(n)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait(timeout, lock)?,
-                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-                Err(e) => return Err(e.into()),
+                Err(Errno::EAGAIN) => self.wait(timeout, lock)?,
+                Err(error) => return Err(io::Error::from(error).into()),
             }
         }
     }
@@ -252,7 +254,7 @@ impl<'c> Body<'c> {
         let mut store = Store::Memory(vec![]);
         let mut buf = vec![0; usize::try_from(self.settings.post_buffering_bufsize).unwrap_or(8192).clamp(4096, 1 << 20)];
         loop {
-            let got = self.read_fresh(&mut buf, timeout, lock)?;
+            let got = self.read_fresh(&mut Room::from(&mut buf[..]), timeout, lock)?;
             if got == 0 {
                 break;
             }
@@ -267,18 +269,15 @@ impl<'c> Body<'c> {
         Ok(())
     }
 
-    fn read_stored(&mut self, buf: &mut [u8]) -> Result<usize, BodyError> {
+    fn read_stored(&mut self, room: &mut Room<'_>) -> Result<usize, BodyError> {
         let at = usize::try_from(self.position).unwrap_or(usize::MAX);
         let memory = match &mut self.store {
-            Some(Store::Disk(file, _)) => return Ok(file.read(buf)?),
+            Some(Store::Disk(file, _)) => return read_file(file, room),
             Some(Store::Memory(bytes)) => &bytes[..],
             Some(Store::Ahead(length)) => &self.ahead[..*length],
             None => &[],
         };
-        let rest = memory.get(at..).unwrap_or_default();
-        let got = rest.len().min(buf.len());
-        buf[..got].copy_from_slice(&rest[..got]);
-        Ok(got)
+        Ok(room.put(memory.get(at..).unwrap_or_default()))
     }
 
     pub fn seek(&mut self, position: u64) -> Result<(), BodyError> {
@@ -324,7 +323,7 @@ impl<'c> Body<'c> {
         self.overdue = true;
         let (mut buf, mut left) = ([0; 8192], bound);
         while left > 0 {
-            match self.read_fresh(&mut buf, 0, &crate::language::NoLock) {
+            match self.read_fresh(&mut Room::from(&mut buf[..]), 0, &crate::language::NoLock) {
                 Ok(got) if got > 0 => {
                     self.position += got as u64;
                     left = left.saturating_sub(got);
@@ -333,6 +332,14 @@ impl<'c> Body<'c> {
             }
         }
     }
+}
+
+fn read_file(file: &mut File, room: &mut Room<'_>) -> Result<usize, BodyError> {
+    let got = room.fill_with(FROM_DISK, |part| match file.read(part) {
+        Ok(got) => (got, Ok(got)),
+        Err(error) => (0, Err(error)),
+    });
+    Ok(got?)
 }
 
 /// Where a body ended.

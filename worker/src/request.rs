@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 use imperator_protocol::vars::{self, Vars};
+use imperator_sys::room::Room;
 
 use crate::body::Body;
 use crate::clock;
@@ -129,7 +130,12 @@ impl<'c> Request<'c> {
     /// Reads at most `buf.len()` bytes of the body, chunked ones decoded; 0 at its end. Never reads past CONTENT_LENGTH.
     /// May return less than asked; answers `100 Continue` before the first wait where the client expects it.
     pub fn read(&mut self, buf: &mut [u8], lock: &dyn Yield) -> Result<usize, BodyError> {
-        let result = self.parts.body.read(buf, lock);
+        self.read_into(&mut Room::from(buf), lock)
+    }
+
+    /// As [`Self::read`], into memory that need not be initialised: what the kernel has goes straight there.
+    pub fn read_into(&mut self, room: &mut Room<'_>, lock: &dyn Yield) -> Result<usize, BodyError> {
+        let result = self.parts.body.read(room, lock);
         self.count_read(result)
     }
 

@@ -1,9 +1,12 @@
 //! `wsgi.input`.
 
+use std::mem::MaybeUninit;
 use std::sync::{Mutex, PoisonError};
 
+use imperator_sys::room::Room;
 use imperator_worker::request::BodyError;
 use pyo3::exceptions::{PyOSError, PyTypeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
 
@@ -11,6 +14,8 @@ use crate::slot::{Gil, Slot};
 
 /// Bytes that are asked for at once where the app wants lines or everything.
 const PART: usize = 64 * 1024;
+/// Bytes of a bytes object that is made on a client's word, before its body is there. (Only what arrives takes memory.)
+const WHOLE: usize = 64 << 20;
 
 /// The request's body as a binary file that is read once.
 #[pyclass(name = "_Input", module = "uwsgi", frozen)]
@@ -62,23 +67,49 @@ impl Input {
 
     /// Reads at most `most` more bytes onto `out`; how many came, 0 at the end.
     fn read_more(&self, py: Python<'_>, out: &mut Vec<u8>, most: usize) -> PyResult<usize> {
-        let old = out.len();
-        out.resize(old + most.min(PART), 0);
-        let result = self.slot.with(py, Some(self.serial), |request| request.read(&mut out[old..], &Gil));
-        match result {
-            Ok(Ok(length)) => {
-                out.truncate(old + length);
-                Ok(length)
-            }
-            Ok(Err(error)) => {
-                out.truncate(old);
-                Err(self.raise(py, &error))
-            }
-            Err(error) => {
-                out.truncate(old);
-                Err(error)
-            }
+        let most = most.min(PART);
+        out.reserve(most);
+        let got = {
+            let mut room = Room::new(&mut out.spare_capacity_mut()[..most]);
+            let result = self.slot.with(py, Some(self.serial), |request| request.read_into(&mut room, &Gil))?;
+            result.map_err(|error| self.raise(py, &error))?;
+            room.filled()
+        };
+        // SAFETY: the room was the memory behind the vector's end, and so many bytes from its start are initialised.
+        unsafe { out.set_len(out.len() + got) };
+        Ok(got)
+    }
+
+    /// A bytes object of the next `length` bytes: the kernel's copy is the only one.
+    fn read_whole<'py>(&self, py: Python<'py>, length: usize) -> PyResult<Bound<'py, PyBytes>> {
+        // SAFETY: without contents the object is a new one of `length` bytes, not initialised but for the NUL behind them; or null with an exception set.
+        let bytes =
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), isize::try_from(length)?)) }?;
+        // SAFETY: `bytes` is a bytes object.
+        let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
+        // SAFETY: nobody else has the new object (an empty one may be shared, and nothing is written to it), and it has room for `length` bytes as
+        // long as `bytes` lives.
+        let mut room = Room::new(unsafe { std::slice::from_raw_parts_mut(start.cast::<MaybeUninit<u8>>(), length) });
+        let result = self.slot.with(py, Some(self.serial), |request| {
+            while room.left() > 0 && request.read_into(&mut room, &Gil)? > 0 {}
+            Ok(room.filled())
+        })?;
+        let filled = result.map_err(|error| self.raise(py, &error))?;
+        if filled == length {
+            return Ok(bytes.cast_into()?);
         }
+        // SAFETY: so many bytes of the object are initialised, and nobody writes to them any more.
+        Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start.cast(), filled) }))
+    }
+
+    /// How much a read of `size` bytes will give, if the body's length is told and nothing was read ahead.
+    fn known(&self, py: Python<'_>, size: Option<usize>) -> PyResult<Option<usize>> {
+        if !self.rest.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Ok(None);
+        }
+        let left = self.slot.with(py, Some(self.serial), |request| request.remaining())?;
+        let length = left.map(|left| usize::try_from(left).unwrap_or(usize::MAX).min(size.unwrap_or(usize::MAX)));
+        Ok(length.filter(|length| *length <= WHOLE))
     }
 
     fn raise(&self, py: Python<'_>, error: &BodyError) -> PyErr {
@@ -137,7 +168,11 @@ fn size_of(size: Option<i64>) -> Option<usize> {
 impl Input {
     #[pyo3(signature = (size=None))]
     fn read<'py>(&self, py: Python<'py>, size: Option<i64>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.take(py, size_of(size))?))
+        let size = size_of(size);
+        match self.known(py, size)? {
+            Some(length) => self.read_whole(py, length),
+            None => Ok(PyBytes::new(py, &self.take(py, size)?)),
+        }
     }
 
     #[pyo3(signature = (size=None))]
