@@ -54,6 +54,19 @@ pub fn install(stop_code: i32) -> Result<BorrowedFd<'static>> {
     Ok(wake.as_fd())
 }
 
+/// In a process that waits for its master's orders and ends with it: a signal to the process group is the master's to act on. (A handler and not
+/// "ignore", so that what an app starts while it is loaded has the default.)
+pub fn calm() -> Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGUSR1, Signal::SIGWINCH] {
+        // SAFETY: the handler does nothing at all.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
 /// In a process that the app forked: signals do what they do in any other program, unless the app has a handler of its own in place.
 /// (With ours they would wake the worker that this is a copy of, and do nothing here.)
 pub fn forget() -> Result<()> {

@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod host;
 mod intake;
 pub mod language;
+pub mod languages;
 mod lead;
 mod link;
 pub mod log;
@@ -34,6 +35,7 @@ mod shared;
 mod socket;
 mod statics;
 mod thread;
+pub mod zygote;
 
 pub use link::Link;
 pub use serve::{WorkerConfig, serve};

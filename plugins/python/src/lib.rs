@@ -2,7 +2,6 @@
 //!
 //! [`main`] is what the interpreter of a zygote runs. Read [`zygote`] first (load, fork, serve), then [`python`] (the way of a request).
 
-mod apps;
 mod dynamic;
 mod embedded;
 mod environ;
@@ -14,7 +13,6 @@ mod not_built;
 mod python;
 mod request_api;
 mod response;
-mod serve;
 mod slot;
 mod watch;
 mod wsgi;

@@ -12,7 +12,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::apps::{Ask, choose};
 use crate::dynamic::{self, Dynamic};
 use crate::embedded::Embedded;
 use crate::environ::{Environ, latin1};
@@ -21,6 +20,7 @@ use crate::input::Input;
 use crate::response::{FileWrapper, Options, Responder};
 use crate::slot::Slot;
 use crate::wsgi::{Body, Trouble};
+use imperator_worker::mounts::{Ask, choose};
 
 /// An app that is loaded.
 pub struct Mounted {

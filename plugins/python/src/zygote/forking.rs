@@ -1,51 +1,16 @@
-//! Forks workers on the master's word, so that they become the master's own children.
+//! Forking a process in which Python runs.
 
-use anyhow::{Context, anyhow, bail};
-use imperator_sys::seqpacket::SeqPacket;
-use imperator_worker::control::{FromZygote, ToZygote};
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use imperator_sys::process::Fork;
+use imperator_worker::zygote::ZygoteError;
+use nix::unistd::{ForkResult, Pid};
 use pyo3::prelude::*;
 
-use super::{Zygote, end_with_parent};
+use super::{Python3, explain};
 use crate::say;
 
-/// Where a fork came back.
-enum Side {
-    Zygote,
-    Worker,
-}
-
-impl Zygote<'_> {
-    /// Forks workers until the master needs no more, or is gone. In a worker: its exit code.
-    pub(super) fn wait_for_orders(&mut self, control: &SeqPacket) -> anyhow::Result<i32> {
-        self.warn_of_threads();
-        loop {
-            let received = match self.py.detach(|| control.recv::<ToZygote>()) {
-                Ok(Some(received)) => received,
-                Ok(None) => return Ok(0),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("the master's orders"),
-            };
-            match received.message {
-                ToZygote::Exit => return Ok(0),
-                ToZygote::Logs => self.host.reopen_logs(received.fds)?,
-                ToZygote::Fork { worker } => {
-                    let Some(pair) = received.fds.into_iter().next() else { continue };
-                    match self.fork_worker(worker) {
-                        Ok(Side::Zygote) => {
-                            self.forked.insert(worker);
-                        }
-                        Ok(Side::Worker) => return self.work_as(worker, Some(pair)),
-                        Err(error) => control.send(&FromZygote::ForkFailed { worker, message: error.to_string() }, &[])?,
-                    }
-                }
-            }
-        }
-    }
-
-    fn warn_of_threads(&self) {
-        let names = self.embedded.interpreter.bind(self.py).call_method0("live_threads").and_then(|names| names.extract::<Vec<String>>());
+impl Python3 {
+    pub(super) fn warn_of_threads(&self, py: Python<'_>) {
+        let names = self.embedded.interpreter.bind(py).call_method0("live_threads").and_then(|names| names.extract::<Vec<String>>());
         if let Ok(names) = names
             && !names.is_empty()
         {
@@ -55,62 +20,34 @@ impl Zygote<'_> {
             ));
         }
     }
+}
 
-    /// Forks twice: the grandchild is the worker, and when the child has ended, the master is its parent.
-    fn fork_worker(&self, worker: u32) -> anyhow::Result<Side> {
-        use nix::unistd::ForkResult;
-        // Python's import lock must not be in the hands of a thread that is not there afterwards.
-        let imports = self.py.import("_imp")?;
-        imports.call_method0("acquire_lock")?;
-        // SAFETY: this thread holds Python's lock and the import lock. The child's only deeds are Python's own fork, which deals with all others, and its end.
-        let forked = unsafe { imperator_sys::fork::fork() };
-        imports.call_method0("release_lock")?;
-        match forked? {
-            ForkResult::Parent { child } => {
-                let code = loop {
-                    match nix::sys::wait::waitpid(child, None) {
-                        Err(nix::errno::Errno::EINTR) => {}
-                        Ok(nix::sys::wait::WaitStatus::Exited(_, code)) => break code,
-                        other => bail!("the process between zygote and worker {worker}: {other:?}"),
-                    }
-                };
-                if code == 0 { Ok(Side::Zygote) } else { Err(anyhow!("fork failed, the reason is in the log")) }
-            }
-            ForkResult::Child => {
-                let between = nix::unistd::getpid();
-                let ours = crate::forked::ours();
-                match self.py.import("os").and_then(|os| os.call_method0("fork")).and_then(|pid| pid.extract::<i32>()) {
-                    Ok(0) => {
-                        drop(ours);
-                        // The worker has no way back from here: whatever fails ends it.
-                        let parent = imperator_sys::fork::wait_for_new_parent(between);
-                        if let Err(error) = parent.map_err(anyhow::Error::from).and_then(|_| end_with_parent(self.host)) {
-                            say(&format!("worker {worker}: {error:#}\n"));
-                            imperator_sys::process::exit_now(1);
-                        }
-                        Ok(Side::Worker)
-                    }
-                    Ok(_) => imperator_sys::process::exit_now(0),
-                    Err(error) => {
-                        crate::errors::print(self.py, &error);
-                        imperator_sys::process::exit_now(1)
-                    }
-                }
-            }
+/// Python's own fork, with all that it does before and after.
+pub(super) fn fork(py: Python<'_>) -> Result<Fork, ZygoteError> {
+    let ours = crate::forked::ours();
+    let pid = py.import("os").and_then(|os| os.call_method0("fork")).and_then(|pid| pid.extract::<i32>());
+    drop(ours);
+    match pid {
+        Ok(0) => Ok(Fork::Child),
+        Ok(pid) => Ok(Fork::Parent(Pid::from_raw(pid))),
+        Err(error) => {
+            crate::errors::print(py, &error);
+            Err(ZygoteError::Fork)
         }
     }
+}
 
-    /// `master = false`: this process is worker 1, and the others are its children.
-    pub(super) fn alone(mut self) -> anyhow::Result<i32> {
-        for worker in 2..=self.host.boot.settings.process.workers {
-            let ours = crate::forked::ours();
-            let pid: i32 = self.py.import("os")?.call_method0("fork")?.extract()?;
-            drop(ours);
-            if pid == 0 {
-                prctl::set_pdeathsig(Signal::SIGKILL)?;
-                return self.work_as(worker, None);
-            }
-        }
-        self.work_as(1, None)
+/// A bare fork, for a child that forks once more as Python does.
+pub(super) fn fork_between(py: Python<'_>) -> Result<Fork, ZygoteError> {
+    // Python's import lock must not be in the hands of a thread that is not there afterwards.
+    let imports = py.import("_imp").map_err(|error| explain(py, error))?;
+    imports.call_method0("acquire_lock").map_err(|error| explain(py, error))?;
+    // SAFETY: this thread holds Python's lock and the import lock. The child's only deeds are Python's own fork, which deals with all others, and its end.
+    let forked = unsafe { imperator_sys::fork::fork() };
+    imports.call_method0("release_lock").map_err(|error| explain(py, error))?;
+    match forked {
+        Ok(ForkResult::Parent { child }) => Ok(Fork::Parent(child)),
+        Ok(ForkResult::Child) => Ok(Fork::Child),
+        Err(source) => Err(ZygoteError::Os { what: "fork", source }),
     }
 }

@@ -2,38 +2,35 @@
 
 use imperator_worker::control::exit;
 use imperator_worker::language::Language;
+use imperator_worker::zygote::Load;
 use pyo3::prelude::*;
 
-use super::{Load, Zygote, enter};
+use super::Python3;
 use crate::embedded::development;
 use crate::python::Mounted;
 use crate::say;
 
-impl Zygote<'_> {
+impl Python3 {
     /// What is loaded before the fork.
-    pub(super) fn load_first(&mut self) -> PyResult<Load> {
+    pub(super) fn load_first(&mut self, py: Python<'_>) -> PyResult<Load> {
         let settings = &self.host.boot.settings;
-        if let Some(message) = self.conflict() {
+        if let Some(message) = self.conflict(py) {
             say(&format!("{message}\n"));
             return Ok(Load::Failed { code: 1, message });
         }
         if let Some(module) = &settings.python.test {
-            let found = self.py.import(module.as_str()).inspect_err(|error| crate::errors::print(self.py, error)).is_ok();
+            let found = py.import(module.as_str()).inspect_err(|error| crate::errors::print(py, error)).is_ok();
             return Ok(Load::Failed { code: i32::from(!found), message: format!("test = {module}") });
         }
-        if let Some(load) = self.aliases(&settings.python.pymodule_alias)? {
+        if let Some(load) = self.aliases(py, &settings.python.pymodule_alias)? {
             return Ok(load);
         }
-        self.loader.call_method1("imports", (&settings.python.shared_import,))?;
-        let loaded = if settings.process.lazy_apps { self.judge(false)? } else { self.load_apps()? };
-        if let Some(directory) = &settings.process.chdir2 {
-            enter(directory, "chdir2")?;
-        }
-        Ok(loaded)
+        self.loader.bind(py).call_method1("imports", (&settings.python.shared_import,))?;
+        self.judge(py, false)
     }
 
     /// Two options that want different Pythons. (A `plugin = python36` alone was often written for another machine: the Python that is there serves.)
-    fn conflict(&self) -> Option<String> {
+    fn conflict(&self, py: Python<'_>) -> Option<String> {
         let python = &self.host.boot.settings.python;
         let wanted = python.wanted_version.as_deref().filter(|version| version.contains('.'))?;
         let chosen = match (&python.home, &python.bin) {
@@ -41,7 +38,7 @@ impl Zygote<'_> {
             (None, Some(bin)) => format!("python-bin = {bin}"),
             (None, None) => return None,
         };
-        let found = self.py.version_info();
+        let found = py.version_info();
         let (major, minor) = (found.major, found.minor);
         (wanted != format!("{major}.{minor}")).then(|| {
             let plugin = wanted.replace('.', "");
@@ -49,39 +46,30 @@ impl Zygote<'_> {
         })
     }
 
-    pub(super) fn load_apps(&mut self) -> PyResult<Load> {
+    pub(super) fn load_apps(&mut self, py: Python<'_>) -> PyResult<Load> {
         let python = &self.host.boot.settings.python;
-        if let Some(code) = self.phase("pre-app") {
-            return Ok(Load::Failed { code, message: "a pre-app hook ends it".into() });
+        self.loader.bind(py).call_method1("imports", (&python.import,))?;
+        if let Some(load) = self.aliases(py, &python.post_pymodule_alias)? {
+            return Ok(load);
         }
-        if self.loader.getattr("exit")?.is_none() {
-            self.loader.call_method1("imports", (&python.import,))?;
-            if let Some(load) = self.aliases(&python.post_pymodule_alias)? {
-                return Ok(load);
-            }
-            self.loader.call_method0("everything")?;
-        }
-        let apps: Vec<(String, Py<PyAny>, u64)> = self.loader.getattr("apps")?.extract()?;
+        self.loader.bind(py).call_method0("everything")?;
+        let apps: Vec<(String, Py<PyAny>, u64)> = self.loader.bind(py).getattr("apps")?.extract()?;
         for (mountpoint, callable, seconds) in apps {
             self.language.mount(Mounted { mountpoint, callable, seconds });
         }
         if python.autoreload > 0 {
-            let watched = development(self.py)?.bind(self.py).call_method1("Watched", (&python.autoreload_ignore,))?;
-            self.watched = Some(watched);
+            let watched = development(py)?.bind(py).call_method1("Watched", (&python.autoreload_ignore,))?;
+            self.watched = Some(watched.unbind());
         }
-        let judged = self.judge(true)?;
-        match self.phase("post-app") {
-            Some(code) if matches!(judged, Load::Done) => Ok(Load::Failed { code, message: "a post-app hook ends it".into() }),
-            _ => Ok(judged),
-        }
+        self.judge(py, true)
     }
 
     /// `None`: all is well.
-    fn aliases(&self, aliases: &[String]) -> PyResult<Option<Load>> {
-        let load_file = self.embedded.loader.bind(self.py).getattr("load_file")?;
+    fn aliases(&self, py: Python<'_>, aliases: &[String]) -> PyResult<Option<Load>> {
+        let load_file = self.embedded.loader.bind(py).getattr("load_file")?;
         for alias in aliases {
-            if let Err(error) = self.embedded.interpreter.bind(self.py).call_method1("alias", (alias, &load_file)) {
-                crate::errors::print(self.py, &error);
+            if let Err(error) = self.embedded.interpreter.bind(py).call_method1("alias", (alias, &load_file)) {
+                crate::errors::print(py, &error);
                 let message = format!("pymodule-alias = {alias}: {error}");
                 say(&format!("{message}\n"));
                 return Ok(Some(Load::Failed { code: exit::FAILED_APP, message }));
@@ -91,14 +79,14 @@ impl Zygote<'_> {
     }
 
     /// Whether what was loaded is enough to go on.
-    fn judge(&self, complete: bool) -> PyResult<Load> {
+    fn judge(&self, py: Python<'_>, complete: bool) -> PyResult<Load> {
         let settings = &self.host.boot.settings;
-        let end = self.loader.getattr("exit")?;
+        let end = self.loader.bind(py).getattr("exit")?;
         if !end.is_none() {
-            let code = self.embedded.interpreter.bind(self.py).call_method1("exit_code", (end,))?.extract()?;
+            let code = self.embedded.interpreter.bind(py).call_method1("exit_code", (end,))?.extract()?;
             return Ok(Load::Failed { code, message: "the app called sys.exit() while it was loaded".into() });
         }
-        let failures: Vec<String> = self.loader.getattr("failures")?.extract()?;
+        let failures: Vec<String> = self.loader.bind(py).getattr("failures")?.extract()?;
         let apps = self.language.apps();
         if settings.need_app() && complete && (apps.is_empty() || !failures.is_empty()) {
             let message = if failures.is_empty() { "no app is configured, and need-app holds".into() } else { failures.join("; ") };
