@@ -21,6 +21,7 @@ use super::poller::What;
 use super::shell::{CALM_SCAN_MS, Shell, now};
 use super::sources::Look;
 use super::stats::{self, Frame};
+use crate::stats::Page;
 
 impl Shell {
     pub(super) fn carry_out(&mut self, action: Action) -> Vec<Action> {
@@ -236,7 +237,7 @@ impl Shell {
         // Whoever asks for statistics wants today's: this is a look at the sources, too.
         self.scan();
         let Some(mut server) = self.stats.take() else { return };
-        server.on_ready(Instant::now(), &mut || self.document());
+        server.on_ready(Instant::now(), &mut |_| Page::json(self.document()));
         self.stats = Some(server);
     }
 

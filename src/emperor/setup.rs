@@ -30,7 +30,7 @@ use crate::identity::{Moment, Vacuum, write_pidfiles};
 use crate::logs::Logs;
 use crate::master::{Waiting, detach};
 use crate::privileges;
-use crate::stats::StatsServer;
+use crate::stats::{StatsServer, Style};
 
 pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     diag::install(settings.log.date.as_deref());
@@ -125,7 +125,11 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
             "[emperor] emperor-tyrant: this process is not root and cannot become other users; vassals of others will not start"
         );
     }
-    let stats = options.stats.as_deref().map(|address| StatsServer::bind("emperor-stats", address, settings.stats.http)).transpose()?;
+    let stats = options
+        .stats
+        .as_deref()
+        .map(|address| StatsServer::bind("emperor-stats", address, if settings.stats.http { Style::Http } else { Style::Bare }))
+        .transpose()?;
     if let Some(path) = &options.pidfile {
         std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("emperor-pidfile {path}"))?;
     }

@@ -33,9 +33,9 @@ pub struct State {
     pub inside: Option<crate::emperor::inside::Running>,
     #[serde(default)]
     pub logs: Vec<(String, i32)>,
-    /// The stats server's listener and its address.
+    /// Listeners of the stats server, Prometheus' and health's.
     #[serde(default)]
-    pub stats: Option<(i32, String)>,
+    pub answers: super::answers::Held,
     /// What `zerg-server` and `zerg-pool` listen on and hand out.
     #[serde(default)]
     pub zerg: super::zerg::Kept,
@@ -67,7 +67,7 @@ impl State {
             .flat_map(of)
             .chain(self.emperor)
             .chain(self.logs.iter().map(|(_, fd)| *fd))
-            .chain(self.stats.as_ref().map(|(fd, _)| *fd))
+            .chain(self.answers.iter().map(|(_, fd, _)| *fd))
             .chain(self.zerg.descriptors())
             .collect()
     }

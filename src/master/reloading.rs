@@ -69,7 +69,7 @@ impl Master {
             inside: self.inside.running().cloned(),
             logs: self.logs.handover().into_iter().map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
-            stats: self.services.stats.as_ref().map(|(s, address)| (s.listener().as_raw_fd(), address.clone())),
+            answers: self.services.answers.held(),
             zerg: self.zerg.as_ref().map(ZergServer::handover).unwrap_or_default(),
         }
     }
@@ -81,7 +81,7 @@ impl Master {
             return self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });
         };
         let settings = runtime.settings.clone();
-        match Services::open(&settings, self.kept_stats.take(), &self.poll) {
+        match Services::open(&settings, std::mem::take(&mut self.kept_answers), &self.poll) {
             Ok(services) => self.services = services,
             Err(error) => say(&format!("statistics, FIFO and touched files are not served: {error:#}")),
         }

@@ -19,14 +19,18 @@ impl Master {
 
     /// The text for a client of the stats server.
     pub(super) fn stats(&self) -> String {
-        let mut snapshot = self.bare_snapshot();
-        let Some((number, runtime)) = self.current() else { return json(&snapshot, false) };
-        let settings = &runtime.settings;
+        let options = self.current().map(|(_, runtime)| runtime.settings.stats.clone()).unwrap_or_default();
+        json(&self.snapshot(!options.no_cores), options.minified)
+    }
+
+    /// How the instance is now.
+    pub(super) fn snapshot(&self, cores: bool) -> Snapshot {
+        let snapshot = self.bare_snapshot();
+        let Some((number, runtime)) = self.current() else { return snapshot };
         let rows = runtime.listeners.iter().map(|b| SocketRow::of(b.fd.as_fd(), &b.label.name, b.label.protocol.name()));
         let slots = self.instance.generations.iter().find(|g| g.number == number).map(|g| g.workers.as_slice()).unwrap_or_default();
         let workers: Vec<WorkerState> = slots.iter().map(|slot| self.worker_state(runtime, slot)).collect();
-        snapshot = snapshot.with_sockets(rows.collect()).with_workers(&runtime.scoreboard, &workers, !settings.stats.no_cores);
-        json(&snapshot, settings.stats.minified)
+        snapshot.with_sockets(rows.collect()).with_workers(&runtime.scoreboard, &workers, cores)
     }
 
     /// Whom the app runs as: the master itself may be root still.
@@ -40,17 +44,11 @@ impl Master {
         let (uid, gid) = self.user();
         Snapshot {
             version: super::setup::UWSGI_VERSION.into(),
-            listen_queue: 0,
-            listen_queue_errors: 0,
-            signal_queue: 0,
-            load: 0,
             pid: std::process::id() as i32,
             uid,
             gid,
             cwd: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
-            locks: vec![],
-            sockets: vec![],
-            workers: vec![],
+            ..Snapshot::default()
         }
     }
 

@@ -16,13 +16,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
+use super::answers;
 use super::daemon::Waiting;
 use super::decide::{Action, Event, Instance};
 use super::handover::{self, State};
 use super::poll::{MOST_WORKERS, Poll, Source};
 use super::reloading::take_over;
 use super::runtime::Runtime;
-use super::services::{KeptStats, LOGS, Services};
+use super::services::{LOGS, Services};
 use super::spawn::Recipe;
 use super::timers::Timers;
 use super::zerg::{self, ZergServer};
@@ -61,8 +62,8 @@ pub struct Master {
     pub(super) last_settings: Option<Rc<Settings>>,
     /// Files to remove at the end.
     pub(super) vacuum: Vacuum,
-    /// A listener of the life before.
-    pub(super) kept_stats: KeptStats,
+    /// Listeners of the life before.
+    pub(super) kept_answers: answers::Kept,
     /// Who hands out our sockets, and what its life before left.
     pub(super) zerg: Option<ZergServer>,
     pub(super) kept_zerg: zerg::Taken,
@@ -93,7 +94,7 @@ impl Master {
             up: false,
             last_settings: None,
             vacuum: Vacuum::default(),
-            kept_stats: None,
+            kept_answers: vec![],
             zerg: None,
             kept_zerg: zerg::Taken::default(),
         })
@@ -117,7 +118,7 @@ impl Master {
         master.emperor = state.emperor.map(handover::take).transpose()?.map(File::from);
         master.watch_emperor()?;
         master.inside = Inside::resume(state.inside);
-        master.kept_stats = state.stats.map(|(fd, address)| Ok::<_, anyhow::Error>((handover::take(fd)?, address))).transpose()?;
+        master.kept_answers = answers::take(state.answers)?;
         master.kept_zerg = zerg::Taken::from(state.zerg)?;
         let mut sockets = BTreeMap::new();
         for held in state.generations {
@@ -143,7 +144,7 @@ impl Master {
         anyhow::ensure!(policy.workers <= MOST_WORKERS, "workers = {}: {MOST_WORKERS} are the most", policy.workers);
         let number = self.instance.last_generation + 1;
         let runtime = Runtime::new(settings.clone(), listeners)?;
-        self.services = Services::open(&settings, self.kept_stats.take(), &self.poll)?;
+        self.services = Services::open(&settings, std::mem::take(&mut self.kept_answers), &self.poll)?;
         self.open_zerg(&settings)?;
         self.serve_meanwhile()?;
         self.remember_files(&runtime);

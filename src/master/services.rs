@@ -1,6 +1,6 @@
 //! What the master serves beside its processes: statistics, the FIFO, touched files. Each is one descriptor of the loop.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -8,28 +8,25 @@ use imperator_worker::control::{ToWorker, ToZygote};
 use imperator_worker::log::diag::say;
 use imperator_worker::settings::Settings;
 
+use super::answers::{Answers, Kept};
 use super::decide::Ms;
 use super::poll::{Poll, Source};
 use super::running::Master;
 use crate::fifo::{Command, Fifo};
 use crate::hooks::{Action, Effects};
 use crate::logs::Outcome;
-use crate::stats::StatsServer;
 use crate::watch::{Touch, Watcher, watched};
 
 pub const LOGS: u32 = 3;
 pub const ZERG: u32 = 4;
-const STATS: u32 = 0;
 const WATCHER: u32 = 1;
 const FIFO: u32 = 2;
-
-/// A listener that a reload took over, with its address.
-pub type KeptStats = Option<(OwnedFd, String)>;
+/// The first of [`Answers`]; the others follow.
+pub const ANSWERS: u32 = 16;
 
 #[derive(Default)]
 pub struct Services {
-    /// With the address that it was asked for.
-    pub stats: Option<(StatsServer, String)>,
+    pub answers: Answers,
     watcher: Option<Watcher>,
     fifo: Option<Fifo>,
 }
@@ -39,28 +36,25 @@ impl Services {
     ///
     /// # Errors
     /// An address or a FIFO that cannot be had, a line that makes no sense.
-    pub fn open(settings: &Settings, kept: KeptStats, poll: &Poll) -> Result<Self> {
-        let stats = match (&settings.stats.address, kept) {
-            (None, _) => None,
-            (Some(address), Some((fd, old))) if *address == old => Some((StatsServer::adopt(fd, settings.stats.http)?, old)),
-            (Some(address), _) => Some((StatsServer::bind("stats", address, settings.stats.http)?, address.clone())),
-        };
+    pub fn open(settings: &Settings, kept: Kept, poll: &Poll) -> Result<Self> {
+        let answers = Answers::open(settings, kept)?;
         let watcher = Watcher::new(watched(settings)?, Instant::now()).context("watching files")?;
         let fifo = Fifo::open(&settings.process.master_fifo)?;
-        let services = Self { stats, watcher, fifo };
+        let services = Self { answers, watcher, fifo };
         services.register(poll)?;
         Ok(services)
     }
 
-    /// Statistics are answered from now on: the socket is there from the start, so that tools wait on it until the instance is up, as with uWSGI.
+    /// Statistics are answered from now on.
     ///
     /// # Errors
     /// The kernel's.
     pub fn answer(&self, poll: &Poll) -> std::io::Result<()> {
-        self.stats.as_ref().map_or(Ok(()), |(stats, _)| poll.add(stats, Source::Service(STATS)))
+        self.answers.answer(poll, true)
     }
 
     fn register(&self, poll: &Poll) -> std::io::Result<()> {
+        self.answers.answer(poll, false)?;
         if let Some(watcher) = &self.watcher {
             poll.add(watcher, Source::Service(WATCHER))?;
         }
@@ -72,9 +66,8 @@ impl Services {
 
     /// When one of them has something to do without being spoken to.
     pub fn next_deadline(&self, now: Ms) -> Option<Ms> {
-        let stats = self.stats.as_ref().and_then(|(s, _)| s.next_deadline());
         let watcher = self.watcher.as_ref().and_then(Watcher::next_deadline);
-        let at = stats.into_iter().chain(watcher).min()?;
+        let at = self.answers.next_deadline().into_iter().chain(watcher).min()?;
         // One millisecond more, so that it is not a little too early to be due.
         Some(now + at.saturating_duration_since(Instant::now()).as_millis() as Ms + 1)
     }
@@ -83,7 +76,6 @@ impl Services {
 impl Master {
     pub(super) fn on_service(&mut self, service: u32) {
         match service {
-            STATS => self.serve_stats(),
             WATCHER => {
                 if let Some(watcher) = &mut self.services.watcher {
                     watcher.on_ready(Instant::now());
@@ -92,7 +84,7 @@ impl Master {
             FIFO => self.read_fifo(),
             LOGS => self.logs.on_ready(),
             ZERG => self.serve_zergs(),
-            _ => {}
+            answer => self.serve_answers(answer.wrapping_sub(ANSWERS)),
         }
     }
 
@@ -103,9 +95,7 @@ impl Master {
 
     pub(super) fn services_due(&mut self) {
         let now = Instant::now();
-        if let Some((stats, _)) = &mut self.services.stats {
-            stats.on_deadline(now);
-        }
+        self.services.answers.on_deadline(now);
         let events = self.services.watcher.as_mut().map(|w| w.on_deadline(now));
         self.touched(events.unwrap_or_default());
         let outcome = self.logs.on_deadline(now);
@@ -130,12 +120,6 @@ impl Master {
             let _ = runtime.zygote.as_ref().map(|z| z.send(&ToZygote::Logs, &[log]));
             runtime.workers.values().for_each(|w| drop(w.send(&ToWorker::Logs, &[log])));
         }
-    }
-
-    fn serve_stats(&mut self) {
-        let Some((mut server, address)) = self.services.stats.take() else { return };
-        server.on_ready(Instant::now(), &mut || self.stats());
-        self.services.stats = Some((server, address));
     }
 
     fn touched(&mut self, events: Vec<crate::watch::Event>) {

@@ -5,12 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::page::{Page, Style, target};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 /// A request head longer than this is no reader's.
 const HEAD: usize = 16 * 1024;
-
-const HTTP: &str = "HTTP/1.0 200 OK\r\nConnection: close\r\nAccess-Control-Allow-Origin: *\r\nContent-Type: application/json\r\n\r\n";
 
 /// What a client needs next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,26 +28,29 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 enum State {
-    /// `stats-http`: up to the blank line.
+    /// [`Style::Http`]: up to the blank line.
     Request(Vec<u8>),
     Answer {
-        head: &'static str,
+        head: String,
         body: Rc<str>,
         sent: usize,
     },
 }
 
 impl Client {
-    pub fn new(stream: OwnedFd, http: bool, deadline: Instant, make: &mut dyn FnMut() -> Rc<str>) -> Self {
-        let state = if http { State::Request(vec![]) } else { State::Answer { head: "", body: make(), sent: 0 } };
+    pub fn new(stream: OwnedFd, style: Style, deadline: Instant, make: &mut dyn FnMut(&str) -> Page) -> Self {
+        let state = match style {
+            Style::Http => State::Request(vec![]),
+            Style::Bare => State::Answer { head: String::new(), body: make("").body, sent: 0 },
+        };
         Self { stream, state, deadline }
     }
 
     /// Goes on as far as it can without waiting.
-    pub fn step(&mut self, make: &mut dyn FnMut() -> Rc<str>) -> Next {
+    pub fn step(&mut self, make: &mut dyn FnMut(&str) -> Page) -> Next {
         if let State::Request(head) = &mut self.state {
             match read_head(&self.stream, head) {
-                Ok(true) => self.state = State::Answer { head: HTTP, body: make(), sent: 0 },
+                Ok(true) => self.state = answer(head, make),
                 Ok(false) => return Next::Read,
                 Err(_) => return Next::Close,
             }
@@ -80,6 +82,13 @@ impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+fn answer(head: &[u8], make: &mut dyn FnMut(&str) -> Page) -> State {
+    let (path, only_head) = target(head);
+    let page = make(&path);
+    let head = page.head();
+    State::Answer { head, body: if only_head { "".into() } else { page.body }, sent: 0 }
 }
 
 /// Whether the head is complete.

@@ -1,13 +1,17 @@
 //! Statistics as JSON for whoever connects: uwsgitop, Datadog's check, the Prometheus exporters (spec: process, part 10).
 //!
-//! [`StatsServer`] is the server (the emperor's too); [`Snapshot`] is what an instance says.
+//! [`StatsServer`] is the server (the emperor's too); [`Snapshot`] is what an instance says; [`prometheus`] says the same in Prometheus' words.
 
 mod client;
 mod listener;
+mod page;
+mod prometheus;
 mod server;
 mod snapshot;
 
 pub use listener::ListenError;
+pub use page::{Page, Style};
+pub use prometheus::{Totals, prometheus};
 pub use server::StatsServer;
 pub use snapshot::{AppRow, CoreRow, RequestInfo, Snapshot, SocketRow, WorkerRow, WorkerState};
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -11,6 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::client::{Client, Next};
 use super::listener::{ListenError, listen};
+use super::page::{Page, Style};
 
 /// Clients at a time; one more takes the place of the oldest.
 const CLIENTS: usize = 64;
@@ -21,12 +21,12 @@ const REST: Duration = Duration::from_secs(1);
 /// The listener's number among the epoll events; clients count from 1.
 const LISTENER: u64 = 0;
 
-/// Serves one text to each client. Whoever owns it polls its descriptor and gives it a function that makes the text.
+/// Serves one page to each client. Whoever owns it polls its descriptor and gives it a function that makes the page.
 #[derive(Debug)]
 pub struct StatsServer {
     epoll: Epoll,
     listener: OwnedFd,
-    http: bool,
+    style: Style,
     /// By age.
     clients: BTreeMap<u64, Client>,
     next: u64,
@@ -35,21 +35,20 @@ pub struct StatsServer {
 }
 
 impl StatsServer {
-    /// Listens at `address` (`host:port`, a path or `@name`), which `option` (`stats`, `emperor-stats`) named for error messages. With `http` a
-    /// request is read first and the answer has a head.
+    /// Listens at `address` (`host:port`, a path or `@name`), which `option` (`stats`, `emperor-stats`) named for error messages.
     ///
     /// # Errors
     /// The address cannot be had: a start must end with exit code 1.
-    pub fn bind(option: &'static str, address: &str, http: bool) -> Result<Self, ListenError> {
+    pub fn bind(option: &'static str, address: &str, style: Style) -> Result<Self, ListenError> {
         let listener = listen(option, address)?;
-        Self::adopt(listener, http).map_err(|e| ListenError { option, address: address.to_owned(), cause: e.to_string() })
+        Self::adopt(listener, style).map_err(|e| ListenError { option, address: address.to_owned(), cause: e.to_string() })
     }
 
     /// Goes on with a listener that came over an exec.
-    pub fn adopt(listener: OwnedFd, http: bool) -> io::Result<Self> {
+    pub fn adopt(listener: OwnedFd, style: Style) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
-        Ok(Self { epoll, listener, http, clients: BTreeMap::new(), next: LISTENER + 1, resting: None })
+        Ok(Self { epoll, listener, style, clients: BTreeMap::new(), next: LISTENER + 1, resting: None })
     }
 
     /// The descriptor to hand over to the next program at a re-exec.
@@ -57,10 +56,14 @@ impl StatsServer {
         self.listener.as_fd()
     }
 
-    /// Serves what can be served without waiting. `make` makes the text, at most once a call.
-    pub fn on_ready(&mut self, now: Instant, make: &mut dyn FnMut() -> String) {
-        let mut text: Option<Rc<str>> = None;
-        let mut make = || text.get_or_insert_with(|| make().into()).clone();
+    /// Serves what can be served without waiting. `make` makes the page of a path (always "" with
+    /// [`Style::Bare`]), at most once a call for clients who ask for the same in a row.
+    pub fn on_ready(&mut self, now: Instant, make: &mut dyn FnMut(&str) -> Page) {
+        let mut last: Option<(String, Page)> = None;
+        let mut make = |path: &str| match &last {
+            Some((of, page)) if of == path => page.clone(),
+            _ => last.insert((path.to_owned(), make(path))).1.clone(),
+        };
         let mut events = [EpollEvent::empty(); 16];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         for event in &events[..count] {
@@ -86,7 +89,7 @@ impl StatsServer {
         }
     }
 
-    fn accept(&mut self, now: Instant, make: &mut dyn FnMut() -> Rc<str>) {
+    fn accept(&mut self, now: Instant, make: &mut dyn FnMut(&str) -> Page) {
         // A bound, so that a flood cannot keep the loop; the rest waits for the next round.
         for _ in 0..16 {
             match imperator_sys::socket::accept(self.listener.as_fd()) {
@@ -98,8 +101,8 @@ impl StatsServer {
         }
     }
 
-    fn welcome(&mut self, stream: OwnedFd, now: Instant, make: &mut dyn FnMut() -> Rc<str>) {
-        let mut client = Client::new(stream, self.http, now + PATIENCE, make);
+    fn welcome(&mut self, stream: OwnedFd, now: Instant, make: &mut dyn FnMut(&str) -> Page) {
+        let mut client = Client::new(stream, self.style, now + PATIENCE, make);
         let interest = match client.step(make) {
             Next::Read => EpollFlags::EPOLLIN,
             Next::Write => EpollFlags::EPOLLOUT,
@@ -114,7 +117,7 @@ impl StatsServer {
         }
     }
 
-    fn step(&mut self, id: u64, make: &mut dyn FnMut() -> Rc<str>) {
+    fn step(&mut self, id: u64, make: &mut dyn FnMut(&str) -> Page) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let interest = match client.step(make) {
             Next::Read => EpollFlags::EPOLLIN,
@@ -157,10 +160,10 @@ mod tests {
         _dir: tempfile::TempDir,
     }
 
-    fn bench(http: bool) -> Bench {
+    fn bench(style: Style) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let server = StatsServer::bind("stats", path.to_str().unwrap(), http).unwrap();
+        let server = StatsServer::bind("stats", path.to_str().unwrap(), style).unwrap();
         Bench { server, path, made: 0, now: Instant::now(), size: 2, _dir: dir }
     }
 
@@ -171,9 +174,9 @@ mod tests {
 
         fn turn(&mut self) {
             let (made, size) = (&mut self.made, self.size);
-            self.server.on_ready(self.now, &mut || {
+            self.server.on_ready(self.now, &mut |_| {
                 *made += 1;
-                "x".repeat(size)
+                Page::json("x".repeat(size))
             });
         }
     }
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn clients_of_one_round_share_a_text_and_none_is_kept() {
-        let mut b = bench(false);
+        let mut b = bench(Style::Bare);
         let (one, mut two) = (b.connect(), b.connect());
         two.write_all(b"unread words").unwrap();
         b.turn();
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn http_waits_for_the_blank_line_without_blocking() {
-        let mut b = bench(true);
+        let mut b = bench(Style::Http);
         let mut one = b.connect();
         b.turn();
         one.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r").unwrap();
@@ -212,8 +215,8 @@ mod tests {
 
     #[test]
     fn a_silent_and_a_deaf_client_are_dropped_in_time() {
-        for (http, size) in [(true, 2), (false, 10_000_000)] {
-            let mut b = bench(http);
+        for (style, size) in [(Style::Http, 2), (Style::Bare, 10_000_000)] {
+            let mut b = bench(style);
             b.size = size;
             let client = b.connect();
             b.turn();
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_slow_reader_gets_all_of_it() {
-        let mut b = bench(false);
+        let mut b = bench(Style::Bare);
         b.size = 3_000_000;
         let mut client = b.connect();
         client.set_nonblocking(true).unwrap();
@@ -245,7 +248,7 @@ mod tests {
 
     #[test]
     fn too_many_clients_push_the_oldest_out() {
-        let mut b = bench(true);
+        let mut b = bench(Style::Http);
         let clients: Vec<UnixStream> = (0..CLIENTS + 3).map(|_| b.connect()).collect();
         for _ in 0..CLIENTS {
             b.turn();
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_head_without_end_is_cut_off() {
-        let mut b = bench(true);
+        let mut b = bench(Style::Http);
         let mut client = b.connect();
         b.turn();
         client.write_all(&[b'a'; 20_000]).unwrap();
@@ -266,10 +269,10 @@ mod tests {
 
     #[test]
     fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
-        let b = bench(false);
+        let b = bench(Style::Bare);
         let text = b.path.to_str().unwrap();
-        assert!(StatsServer::bind("stats", text, false).unwrap_err().to_string().starts_with("stats = "));
+        assert!(StatsServer::bind("stats", text, Style::Bare).unwrap_err().to_string().starts_with("stats = "));
         drop(b.server);
-        assert!(StatsServer::bind("stats", text, false).is_ok());
+        assert!(StatsServer::bind("stats", text, Style::Bare).is_ok());
     }
 }

@@ -11,7 +11,7 @@ use imperator_worker::control::App;
 use imperator_worker::scoreboard::{CoreCell, CoreSlot, Scoreboard, Status, WorkerCell, WorkerSlot};
 use serde::Serialize;
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Snapshot {
     pub version: String,
     /// The longest queue of a socket.
@@ -241,20 +241,7 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     fn snapshot() -> Snapshot {
-        Snapshot {
-            version: "1".into(),
-            listen_queue: 0,
-            listen_queue_errors: 0,
-            signal_queue: 0,
-            load: 0,
-            pid: 7,
-            uid: 0,
-            gid: 0,
-            cwd: "/srv/a\"b".into(),
-            locks: vec![],
-            sockets: vec![],
-            workers: vec![],
-        }
+        Snapshot { version: "1".into(), pid: 7, cwd: "/srv/a\"b".into(), ..Snapshot::default() }
     }
 
     fn worker(pid: i32) -> WorkerState {

@@ -529,6 +529,10 @@ pub struct Stats {
     pub http: bool,
     pub minified: bool,
     pub no_cores: bool,
+    /// An address that Prometheus scrapes.
+    pub prometheus: Option<String>,
+    /// An address that answers `/live` and `/ready`.
+    pub health: Option<String>,
 }
 
 impl Stats {

@@ -8,6 +8,7 @@
 mod cheaper;
 mod generation;
 mod harakiri;
+mod readiness;
 mod recycle;
 mod reload;
 mod sos;

@@ -46,7 +46,7 @@ fn bring_up(instance: &mut Instance, policy: Policy, now: Ms) -> Vec<Action> {
     deeds(out)
 }
 
-fn running(workers: u32) -> Instance {
+pub(super) fn running(workers: u32) -> Instance {
     let mut instance = Instance::default();
     bring_up(&mut instance, policy(workers), 0);
     instance
