@@ -92,3 +92,19 @@ fn a_buffered_body_can_be_gone_through_from_its_end_in_memory_and_on_disk() {
         assert_eq!(answer.text(), format!("{length} end"));
     }
 }
+
+#[test]
+fn the_container_loads_no_modules_that_an_app_may_not_want_and_leaves_what_was_loaded_out_of_collections() {
+    for lazy in ["", "lazy-apps = true\n"] {
+        let mut server = Server::new();
+        server.write(
+            "app.py",
+            "import gc, sys\nunwanted = {'re', 'enum', 'glob', 'signal', 'traceback', 'importlib.util', 'json'} & set(sys.modules)\n\
+             kept = [[n] for n in range(5000)]\n\
+             def application(env, sr):\n    sr('200 OK', [])\n    return [repr((unwanted, gc.get_freeze_count() > 5000, gc.isenabled())).encode()]\n",
+        );
+        // Without `site`, which loads what the interpreter's packages want.
+        server.start_ini(&format!("socket = {{sock}}\nwsgi-file = app.py\nno-site = true\n{lazy}")).ready("{sock}");
+        assert_eq!(uwsgi(&server.sock(), "/").expect("an answer").text(), "(set(), True, True)", "{lazy}");
+    }
+}

@@ -37,6 +37,15 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Gives pages of the C heap that hold nothing back to the kernel, with an allocator that can.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: glibc's; it takes the allocator's locks itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Owns a descriptor that came over the exec that started this process (its number was in an environment variable or in a message). It is made
 /// close-on-exec. An error if it is not open, is one of 0 to 2, or was taken before.
 pub fn take_inherited(fd: i32) -> Result<OwnedFd> {

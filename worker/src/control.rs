@@ -19,11 +19,9 @@ pub const PYTHON_BOOTSTRAP: &str = "\
 import sys
 if sys.version_info < (3, 9): sys.exit('%s is Python %d.%d: Imperator needs 3.9 or later; name another one with home or python-bin' % ((sys.executable,) + sys.version_info[:2]))
 if sys.path and sys.path[0] == '': del sys.path[0]
-import importlib.machinery as machinery, importlib.util as util
-loader = machinery.ExtensionFileLoader('imperator_python', sys.argv[1])
-spec = util.spec_from_file_location('imperator_python', sys.argv[1], loader=loader)
-extension = sys.modules['imperator_python'] = util.module_from_spec(spec)
-loader.exec_module(extension)
+import _imp
+extension = sys.modules['imperator_python'] = _imp.create_dynamic(type(sys.__spec__)('imperator_python', None, origin=sys.argv[1]))
+_imp.exec_dynamic(extension)
 extension.main()
 ";
 

@@ -1,10 +1,10 @@
 """What surrounds the app in its interpreter: streams, arguments, import paths, aliases."""
 
+import _signal as signal  # without the enums, which not every app wants
 import faulthandler
-import glob
+import gc
 import io
 import os
-import signal
 import sys
 
 
@@ -27,10 +27,16 @@ def arguments(python, script=None):
 
 def paths(python):
     """The directory of loading, and before it the `pythonpath`s, the last one first. Absolute, so that a later chdir changes nothing."""
-    sys.path.insert(0, os.getcwd())
-    for pattern in python["pythonpath"]:
-        for path in sorted(glob.glob(pattern)) or [pattern]:
-            sys.path.insert(0, os.path.abspath(path))
+    found = [os.path.abspath(path) for pattern in python["pythonpath"] for path in matching(pattern)]
+    sys.path[:0] = [*reversed(found), os.getcwd()]
+
+
+def matching(pattern):
+    """What a pattern names; itself, if it names nothing."""
+    if not any(character in pattern for character in "*?["):
+        return [pattern]
+    import glob
+    return sorted(glob.glob(pattern)) or [pattern]
 
 
 def alias(text, load_file):
@@ -76,6 +82,13 @@ def exit_code(end):
         return end.code & 0xFF
     print(end.code, file=sys.stderr)
     return 1
+
+
+def settle():
+    """What was loaded is there to stay: collections leave it out, and do not write to its pages, which the workers share."""
+    import threading  # each worker names its threads: better one copy of the module than many
+    gc.collect()
+    gc.freeze()
 
 
 def run_exit_functions():

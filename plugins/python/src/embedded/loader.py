@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-import traceback
 import types
 
 COROUTINE = 0x80  # inspect.CO_COROUTINE
@@ -163,7 +162,11 @@ def formatted():
     kind, error, trace = sys.exc_info()
     while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, "<frozen importlib._bootstrap>"):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(kind, error, trace))
+    try:
+        import traceback
+        return "".join(traceback.format_exception(kind, error, trace))
+    except Exception:  # the app has a file of that name
+        return f"{kind.__name__}: {error}\n"
 
 
 def module_name(path):

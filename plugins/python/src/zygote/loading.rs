@@ -61,7 +61,10 @@ impl Python3 {
             let watched = development(py)?.bind(py).call_method1("Watched", (&python.autoreload_ignore,))?;
             self.watched = Some(watched.unbind());
         }
-        self.judge(py, true)
+        let judged = self.judge(py, true)?;
+        self.embedded.interpreter.bind(py).call_method0("settle")?;
+        imperator_sys::process::trim_heap();
+        Ok(judged)
     }
 
     /// `None`: all is well.
