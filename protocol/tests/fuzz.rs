@@ -24,7 +24,7 @@ macro_rules! fuzz {
     };
 }
 
-fuzz!(packet, vars, http_head, chunked, proxy, response, cache);
+fuzz!(packet, vars, http_head, chunked, proxy, response, cache, ranges, codings, tags);
 
 /// Runs the target on its seeds and on mutations of them.
 fn mutations(name: &str, target: fn(&[u8])) {

@@ -23,6 +23,7 @@ mod lot;
 #[doc(hidden)]
 pub mod measured;
 pub mod mounts;
+pub mod pattern;
 pub mod privileges;
 pub mod procname;
 pub mod request;

@@ -49,6 +49,8 @@ pub(crate) struct Response<'c> {
     add: &'c [String],
     /// `del-header` names.
     del: &'c [String],
+    /// Files of `error-page-...`.
+    pages: &'c [(u16, String)],
     head: &'c mut ResponseHead,
     /// Framing is decided, the empty line is there.
     ended: bool,
@@ -82,6 +84,7 @@ impl<'c> Response<'c> {
             terms,
             add: &settings.add_header,
             del: &settings.del_header,
+            pages: &settings.error_pages,
             head,
             ended: false,
             says_connection: false,
@@ -275,24 +278,31 @@ impl<'c> Response<'c> {
         Ok(())
     }
 
-    /// Replaces an unsent response by a plain-text page that closes the connection; cuts one that has begun.
+    /// Replaces an unsent response by a page that closes the connection (`error-page-...`, else plain text); cuts one that has begun.
     pub fn fail(&mut self, status: u16, lock: &dyn Yield) {
         if self.sent {
             self.broken = true;
             return;
         }
         let phrase = reason(status);
-        let (mut line, mut length) = ([0; 64], [0; 8]);
+        let page = self.error_page(status);
+        let (kind, body) = page.as_deref().map_or((&b"text/plain"[..], phrase.as_bytes()), |page| (b"text/html", page));
+        let (mut line, mut length) = ([0; 64], [0; 24]);
         let _ = self.set_status(text(&mut line, format_args!("{status} {phrase}")));
         self.terms.keep = false;
         for (name, value) in [
             (&b"Connection"[..], &b"close"[..]),
-            (b"Content-Type", b"text/plain"),
-            (b"Content-Length", text(&mut length, format_args!("{}", phrase.len()))),
+            (b"Content-Type", kind),
+            (b"Content-Length", text(&mut length, format_args!("{}", body.len()))),
         ] {
             let _ = self.add_header(name, value);
         }
-        let _ = self.write(&[phrase.as_bytes()], lock);
+        let _ = self.write(&[body], lock);
+    }
+
+    /// The first file of this status that can be read.
+    fn error_page(&self, status: u16) -> Option<Vec<u8>> {
+        self.pages.iter().filter(|(of, _)| *of == status).find_map(|(_, file)| std::fs::read(file).ok())
     }
 
     /// The head is all there is to send.
@@ -487,6 +497,23 @@ mod tests {
         });
         assert!(text.ends_with("\r\n\r\n4\r\nhalf\r\n"), "no last chunk: {text}");
         assert!(!outcome.keep);
+    }
+
+    #[test]
+    fn the_first_page_that_can_be_read_is_the_body_of_a_failure() {
+        let top = tempfile::tempdir().expect("directory");
+        let page = |name: &str, text: &str| {
+            let path = top.path().join(name);
+            std::fs::write(&path, text).expect("write");
+            path.display().to_string()
+        };
+        let error_pages =
+            vec![(404, page("404", "lost")), (500, "/nowhere".into()), (500, page("500", "<h1>broken</h1>")), (500, page("more", "x"))];
+        let settings = RequestSettings { error_pages, ..RequestSettings::default() };
+        let failed = |status| sent(&settings, Terms::default(), |r| r.fail(status, &NoLock)).0;
+        assert!(failed(500).ends_with("Content-Type: text/html\r\nContent-Length: 15\r\n\r\n<h1>broken</h1>"), "{}", failed(500));
+        assert!(failed(404).ends_with("lost"));
+        assert!(failed(503).ends_with("Content-Type: text/plain\r\nContent-Length: 19\r\n\r\nService Unavailable"));
     }
 
     #[test]

@@ -7,8 +7,10 @@
 use serde::{Deserialize, Serialize};
 
 mod emperor;
+mod statics;
 
 pub use emperor::{Emperor, Vassal};
+pub use statics::{Expiry, Gzip, Mapping, ServeMode, Static, Subject};
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]
@@ -394,6 +396,8 @@ pub struct RequestSettings {
     pub chunked_input_timeout: u32,
     pub http_modifier1: u8,
     pub http_modifier2: u8,
+    /// `error-page-403`, `-404`, `-500`: status and file, in order; the first that can be read is the body of our own answer.
+    pub error_pages: Vec<(u16, String)>,
 }
 
 impl Default for RequestSettings {
@@ -420,6 +424,7 @@ impl Default for RequestSettings {
             chunked_input_timeout: 4,
             http_modifier1: 0,
             http_modifier2: 0,
+            error_pages: vec![],
         }
     }
 }
@@ -464,19 +469,6 @@ pub struct Python {
     pub test: Option<String>,
     /// Said in the configuration; without it the start says that several apps share one interpreter.
     pub single_interpreter: bool,
-}
-
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
-#[serde(default)]
-pub struct Static {
-    /// `/prefix=directory`, in order.
-    pub map: Vec<String>,
-    /// As `map`, the prefix being kept below the directory.
-    pub map2: Vec<String>,
-    pub check: Vec<String>,
-    pub index: Vec<String>,
-    pub mimefile: Vec<String>,
-    pub safe: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]

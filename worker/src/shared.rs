@@ -133,6 +133,10 @@ impl<'w> Shared<'w> {
             finished: AtomicBool::new(false),
             exit_code: AtomicI32::new(stop_code),
         };
+        // Once, not by each worker.
+        if config.worker == 1 {
+            shared.statics.warn();
+        }
         shared.epoll.add(shared.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         shared.epoll.add(&shared.timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         if let Some(link) = &config.link {

@@ -392,7 +392,10 @@ fn a_client_that_leaves_in_the_middle_is_survived() {
 fn static_files_come_before_the_app() {
     let directory = tempfile::tempdir().expect("directory");
     std::fs::write(directory.path().join("a.css"), "body {}").expect("file");
-    let worker = Worker::start(|settings| settings.statics.map = vec![format!("/files={}", directory.path().display())]);
+    let worker = Worker::start(|settings| {
+        settings.statics.map =
+            vec![imperator_worker::settings::Mapping::parse(&format!("/files={}", directory.path().display())).expect("sound")]
+    });
     let response = worker.get("/files/a.css");
     assert!(response.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nContent-Length: 7\r\nLast-Modified: "), "{response}");
     assert!(response.ends_with("\r\n\r\nbody {}"));
@@ -403,7 +406,7 @@ fn static_files_come_before_the_app() {
         .write_all(&[b"HEAD /files/a.css HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), http("/files/none", "Connection: close\r\n")].concat())
         .expect("send");
     assert!(rest(&mut stream).ends_with("ok /files/none"));
-    worker.wait_log(" via sendfile() (HTTP/1.1 200) 3 headers");
+    worker.wait_log(" via sendfile() (HTTP/1.1 200) 4 headers");
 }
 
 #[test]

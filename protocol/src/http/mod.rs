@@ -12,9 +12,12 @@
 //! - a name with `_` is dropped, and refused if the same name with `-` is there too.
 
 mod cgi;
+pub mod codings;
 mod error;
 mod fields;
 mod head;
+pub mod ranges;
+pub mod tags;
 mod target;
 
 pub use cgi::{ConnInfo, to_vars};

@@ -2,7 +2,9 @@
 
 use imperator_protocol::cache::{Answer, Datagram, Request, read_entry};
 use imperator_protocol::chunked::{ChunkError, Decoder};
-use imperator_protocol::http::{ConnInfo, Head, HeadError, MAX_HEAD, Version, parse_head, to_vars};
+use imperator_protocol::http::ranges::{self, MAX_RANGES, Wanted};
+use imperator_protocol::http::tags::{self, Comparison};
+use imperator_protocol::http::{ConnInfo, Head, HeadError, MAX_HEAD, Version, codings, parse_head, to_vars};
 use imperator_protocol::packet::{Packet, TooLarge};
 use imperator_protocol::response::{Asked, ResponseHead};
 use imperator_protocol::vars::{Vars, push};
@@ -205,5 +207,39 @@ pub fn cache(input: &[u8]) {
     }
     if let Some(Some((entry, length))) = read_entry(input) {
         assert!(!entry.key.is_empty() && length <= input.len());
+    }
+}
+
+/// Parts lie in the representation, do not overlap, and are less than it.
+pub fn ranges(input: &[u8]) {
+    for size in [0, 1, 7, 1000, u64::MAX] {
+        let Wanted::Parts(parts) = ranges::wanted(input, size) else { continue };
+        assert!((1..=MAX_RANGES).contains(&parts.len()));
+        let mut left = size;
+        for (n, part) in parts.iter().enumerate() {
+            assert!(part.first <= part.last && part.last < size && part.len() <= size);
+            assert!(parts[..n].iter().all(|other| other.last < part.first || part.last < other.first));
+            left = left.checked_sub(part.len()).expect("no more than there is");
+        }
+        assert!(left > 0);
+    }
+}
+
+pub fn codings(input: &[u8]) {
+    for coding in [&b"gzip"[..], b"br", b"zstd", b""] {
+        let weight = codings::weight(input, coding);
+        assert!(weight <= 1000);
+        let refused = [input, b",*;q=0, gzip;q=0, br;q=0, zstd;q=0"].concat();
+        assert!(weight > 0 || coding.is_empty() || codings::weight(&refused, coding) == 0);
+    }
+}
+
+pub fn tags(input: &[u8]) {
+    let tag = b"\"5f-7\"";
+    let strong = tags::lists(input, tag, Comparison::Strong);
+    assert!(!strong || tags::lists(input, tag, Comparison::Weak));
+    // Whatever stands before it, a tag behind it is found, unless a quote is still open.
+    if !input.contains(&b'"') && !input.ends_with(b"W/") {
+        assert!(tags::lists(&[input, &tag[..]].concat(), tag, Comparison::Strong));
     }
 }

@@ -4,6 +4,15 @@ use super::{Spec, add_text, flag, int, later, list, long, no_effect, refused, se
 
 const ASK_ROUTING: &str = "do it in the front end or in middleware";
 
+macro_rules! error_page {
+    ($status:literal) => {
+        super::Status::Done(|settings, value| {
+            settings.request.error_pages.extend(crate::config::values::text(value)?.map(|file| ($status, file)));
+            Ok(())
+        })
+    };
+}
+
 pub static OPTIONS: &[Spec] = &[
     int("socket-timeout", &[], "seconds to wait for a client's next bytes (4)", set_number!(request.socket_timeout)).short('z'),
     long(
@@ -54,9 +63,9 @@ pub static OPTIONS: &[Spec] = &[
     flag("http-path-info-no-decode-slashes", &[], "leave %2F in PATH_INFO", refused("read REQUEST_URI in the app")),
     text("allowed-modifiers", &[], "modifiers that are answered", refused("bind the socket where only the front end reaches it")),
     text("remap-modifier", &[], "FROM:TO: take one modifier for another", refused("set uwsgi_modifier1 in the front end")),
-    list("error-page-403", &[], "a file for 403 answers", later("use the front end's error pages")),
-    list("error-page-404", &[], "a file for 404 answers", later("use the front end's error pages")),
-    list("error-page-500", &[], "a file for 500 answers", later("use the front end's error pages")),
+    list("error-page-403", &[], "a file for our own 403 answers, as text/html; the first that can be read", error_page!(403)),
+    list("error-page-404", &[], "a file for our own 404 answers, as text/html; the first that can be read", error_page!(404)),
+    list("error-page-500", &[], "a file for our own 500 answers, as text/html; the first that can be read", error_page!(500)),
     flag("cgi-mode", &[], "answers begin with Status:", refused("use a front end that speaks uwsgi or HTTP")).short('c'),
     flag("catch-exceptions", &[], "show exceptions to the client (never in production)", set_flag!(python.catch_exceptions)),
     list("exception-handler", &[], "run a handler on exceptions", later("use the framework's handler or middleware")),

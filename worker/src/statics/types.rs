@@ -1,0 +1,88 @@
+//! MIME types by extension: of `mimefile`, else of /etc/mime.types, with a table of our own below either.
+
+use std::collections::HashMap;
+
+use crate::log::diag;
+
+const DEFAULT: &str = "/etc/mime.types";
+
+pub(super) struct Types {
+    /// By extension in lower case.
+    read: HashMap<String, String>,
+}
+
+impl Types {
+    /// Reads the files; without any, the system's, which need not be there.
+    pub fn read(files: &[String]) -> Self {
+        let mut read = HashMap::new();
+        if files.is_empty() {
+            std::fs::read(DEFAULT).iter().for_each(|text| collect(text, &mut read));
+        }
+        for file in files {
+            match std::fs::read(file) {
+                Ok(text) => collect(&text, &mut read),
+                Err(error) => diag::say(&format!("mimefile = {file}: {error}; it is left out")),
+            }
+        }
+        Self { read }
+    }
+
+    /// The type of a file of that name, if its extension is known.
+    pub fn of(&self, name: &[u8]) -> Option<&str> {
+        let extension = extension(name)?.to_ascii_lowercase();
+        match self.read.get(&extension) {
+            Some(known) => Some(known),
+            None => mime_guess::from_ext(&extension).first_raw(),
+        }
+    }
+}
+
+/// What follows the last dot, if that is letters and digits only.
+fn extension(name: &[u8]) -> Option<&str> {
+    let dot = name.iter().rposition(|&byte| byte == b'.')?;
+    let extension = &name[dot + 1..];
+    let sound = !extension.is_empty() && extension.iter().all(u8::is_ascii_alphanumeric);
+    std::str::from_utf8(extension).ok().filter(|_| sound)
+}
+
+/// Lines of a type and its extensions; the first of an extension counts.
+fn collect(text: &[u8], types: &mut HashMap<String, String>) {
+    for line in String::from_utf8_lossy(text).lines().map(|line| line.split('#').next().unwrap_or_default()) {
+        let mut words = line.split_ascii_whitespace();
+        let Some(kind) = words.next() else { continue };
+        for extension in words {
+            types.entry(extension.to_ascii_lowercase()).or_insert_with(|| kind.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_come_from_the_files_first() {
+        let top = tempfile::tempdir().expect("directory");
+        let file = top.path().join("types");
+        std::fs::write(&file, "# comment\ntext/own  own txt # more\n\ntext/second own\ntext/upper UP\n").expect("write");
+        let types = Types::read(&[file.display().to_string(), "/nowhere/types".into()]);
+        let of = |name: &str| types.of(name.as_bytes()).map(str::to_owned);
+        let expected = [
+            ("a.own", Some("text/own")),
+            ("a.TXT", Some("text/own")),
+            ("a.up", Some("text/upper")),
+            ("a.css", Some("text/css")),
+            ("a.tar.css", Some("text/css")),
+            ("/dir.css/x.PNG", Some("image/png")),
+            ("x.woff2", Some("font/woff2")),
+            (".css", Some("text/css")),
+            ("a.nothing", None),
+            ("/dir.css/none", None),
+            ("a.", None),
+            ("a.c s", None),
+        ];
+        for (name, kind) in expected {
+            assert_eq!(of(name).as_deref(), kind, "{name}");
+        }
+    }
+}
