@@ -97,7 +97,6 @@ mod tests {
         peer.write_all(b"defghijk").expect("write");
         assert_eq!(room.receive(socket.as_fd(), 2), Ok(2));
         assert_eq!((room.receive(socket.as_fd(), 99), room.put(b"xyz"), room.filled()), (Ok(3), 0, 10));
-        drop(room);
         // SAFETY: all ten bytes were filled.
         unsafe { memory.set_len(10) };
         assert_eq!(memory, b"abc\0\0defgh");

@@ -10,6 +10,7 @@ mod buffer;
 mod clock;
 mod connection;
 pub mod control;
+mod dispatch;
 mod exchange;
 pub mod hooks;
 pub mod host;

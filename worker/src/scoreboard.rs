@@ -43,6 +43,8 @@ pub enum WorkerCell {
     Vsz,
     /// Requests that failed (write or read errors, 5xx of our own).
     Failed,
+    /// Connections of the present process's that may be kept for more than one request.
+    Connections,
     Count,
 }
 

@@ -56,6 +56,7 @@ fn run(config: &WorkerConfig, language: &dyn Language) -> io::Result<i32> {
     let wake = signals::install(stop_code)?;
     let shared = Shared::new(config, language, wake, stop_code)?;
     shared.slot.cell(WorkerCell::DeltaRequests).store(0, Relaxed);
+    shared.slot.cell(WorkerCell::Connections).store(0, Relaxed);
     shared.slot.cell(WorkerCell::Status).store(Status::Idle as u64, Relaxed);
     language.enter_thread(0);
     std::thread::scope(|scope| -> io::Result<()> {

@@ -63,6 +63,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Whether a connection may serve more than one request.
+    pub fn keeps(self) -> bool {
+        self == Self::Http11
+    }
+
     /// As stats print it.
     pub fn name(self) -> &'static str {
         match self {

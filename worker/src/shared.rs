@@ -16,6 +16,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::account::max_requests;
 use crate::clock::monotonic_ms;
 use crate::connection::Connection;
+use crate::dispatch::{ASIDE_MS, Peer, Share, Stance, Verdict};
 use crate::intake::Limits;
 use crate::language::Language;
 use crate::lead::Lead;
@@ -23,7 +24,7 @@ use crate::log::Format;
 use crate::lot::{Lot, Ticket};
 use crate::scoreboard::{Status, WorkerCell, WorkerSlot};
 use crate::serve::WorkerConfig;
-use crate::settings::Settings;
+use crate::settings::{Protocol, Settings};
 use crate::statics::Statics;
 
 /// Event numbers with the top bit set are not connections.
@@ -31,6 +32,8 @@ const SPECIAL: u64 = 1 << 63;
 const WAKE: u64 = SPECIAL | 1 << 32;
 const TIMER: u64 = SPECIAL | 2 << 32;
 const LINK: u64 = SPECIAL | 3 << 32;
+/// Events that one thread alone takes at once.
+const BATCH: usize = 16;
 /// Milliseconds without accepting after the process ran out of descriptors or memory.
 const STARVED_MS: u64 = 100;
 /// Milliseconds between two lines about it.
@@ -45,6 +48,19 @@ pub(crate) enum Event {
     Timer,
     Link,
     Nothing,
+}
+
+/// Events that the kernel has told and that are not acted on yet.
+pub(crate) struct Batch {
+    events: [EpollEvent; BATCH],
+    at: usize,
+    end: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { events: [EpollEvent::empty(); BATCH], at: 0, end: 0 }
+    }
 }
 
 pub(crate) struct Shared<'w> {
@@ -89,11 +105,14 @@ struct Inside {
     lot: Lot,
     /// When the timer goes off.
     alarm: Option<u64>,
-    /// The listeners are in the epoll set.
-    listening: bool,
+    /// Which listeners are in the epoll set.
+    listening: Vec<bool>,
     open: bool,
     paused: bool,
     starved_until: Option<u64>,
+    /// Connections that are kept are left to other workers until then.
+    aside_until: Option<u64>,
+    stance: Stance,
     /// When the log was told last.
     starved_said: Option<u64>,
 }
@@ -126,7 +145,7 @@ impl<'w> Shared<'w> {
             wake,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
-            inside: Mutex::default(),
+            inside: Mutex::new(Inside { listening: vec![false; config.listeners.len()], ..Inside::default() }),
             live: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -151,18 +170,29 @@ impl<'w> Shared<'w> {
 
     // -- events
 
-    /// Waits for one event: a thread takes no more than it can serve now.
-    pub fn next(&self) -> Event {
-        let mut events = [EpollEvent::empty()];
-        match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(1) => match events[0].data() {
-                WAKE => Event::Wake,
-                TIMER => Event::Timer,
-                LINK => Event::Link,
-                listener if listener & SPECIAL != 0 => Event::Listener((listener & 0xffff_ffff) as usize),
-                ticket => Event::Waiting(Ticket::from_u64(ticket)),
-            },
-            _ => Event::Nothing,
+    /// The next event of `batch`; waits for more when there is none.
+    pub fn next(&self, batch: &mut Batch) -> Event {
+        if batch.at == batch.end {
+            self.refill(batch);
+        }
+        let Some(event) = batch.events[..batch.end].get(batch.at) else { return Event::Nothing };
+        batch.at += 1;
+        match event.data() {
+            WAKE => Event::Wake,
+            TIMER => Event::Timer,
+            LINK => Event::Link,
+            listener if listener & SPECIAL != 0 => Event::Listener((listener & 0xffff_ffff) as usize),
+            ticket => Event::Waiting(Ticket::from_u64(ticket)),
+        }
+    }
+
+    /// One thread alone takes all that is ready at once: nobody else could. Of several each takes no more than it can serve now.
+    fn refill(&self, batch: &mut Batch) {
+        let most = if self.settings.process.threads > 1 { 1 } else { BATCH };
+        (batch.at, batch.end) = (0, self.epoll.wait(&mut batch.events[..most], EpollTimeout::NONE).unwrap_or(0));
+        if batch.end > 1 {
+            // A listener's event has been told to this worker alone, so it does not wait behind requests.
+            batch.events[..batch.end].sort_by_key(|event| event.data() & SPECIAL == 0);
         }
     }
 
@@ -176,8 +206,11 @@ impl<'w> Shared<'w> {
     // -- waiting connections
 
     /// A connection came in.
-    pub fn arrived(&self) {
+    pub fn arrived(&self, protocol: Protocol) {
         self.live.fetch_add(1, SeqCst);
+        if protocol.keeps() {
+            self.slot.cell(WorkerCell::Connections).fetch_add(1, Relaxed);
+        }
     }
 
     /// A connection is gone.
@@ -186,6 +219,9 @@ impl<'w> Shared<'w> {
             // Said expressly, as a child process of the app's may hold the socket open beyond our close.
             let _ = self.epoll.delete(&connection.socket);
             self.inside().lot.release(place);
+        }
+        if connection.protocol.keeps() {
+            self.slot.cell(WorkerCell::Connections).fetch_sub(1, Relaxed);
         }
         drop(connection);
         if self.live.fetch_sub(1, SeqCst) == 1 && self.draining() {
@@ -247,9 +283,13 @@ impl<'w> Shared<'w> {
             inside.starved_until = None;
             self.update_listeners(&mut inside);
         }
+        if inside.aside_until.is_some_and(|until| until <= now) {
+            inside.aside_until = None;
+            self.update_listeners(&mut inside);
+        }
         let overdue = inside.lot.take_overdue(now);
         inside.alarm = None;
-        let next = [inside.lot.next_deadline(), inside.starved_until].into_iter().flatten().min();
+        let next = [inside.lot.next_deadline(), inside.starved_until, inside.aside_until].into_iter().flatten().min();
         if let Some(next) = next {
             self.set_alarm(&mut inside, next);
         }
@@ -278,12 +318,9 @@ impl<'w> Shared<'w> {
     pub fn pause(&self, paused: bool) {
         let mut inside = self.inside();
         inside.paused = paused;
-        if !paused && inside.listening {
+        if !paused {
             // Said without need when another worker has ended: it may have taken a wake-up with it. To register anew is to look anew.
-            inside.listening = false;
-            for listener in &self.config.listeners {
-                let _ = self.epoll.delete(listener);
-            }
+            (0..self.config.listeners.len()).for_each(|index| self.listen(&mut inside, index, false));
         }
         self.update_listeners(&mut inside);
         if self.busy.load(SeqCst) == 0 {
@@ -312,15 +349,58 @@ impl<'w> Shared<'w> {
 
     fn update_listeners(&self, inside: &mut Inside) {
         let wanted = inside.open && !inside.paused && inside.starved_until.is_none() && !self.draining();
-        if std::mem::replace(&mut inside.listening, wanted) == wanted {
-            return;
-        }
-        for (index, listener) in self.config.listeners.iter().enumerate() {
-            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-            let _ =
-                if wanted { self.epoll.add(listener, EpollEvent::new(flags, SPECIAL | index as u64)) } else { self.epoll.delete(listener) };
+        for index in 0..self.config.listeners.len() {
+            self.listen(inside, index, wanted && (inside.aside_until.is_none() || !self.keeps(index)));
         }
         self.slot.cell(WorkerCell::Accepting).store(wanted.into(), Relaxed);
+    }
+
+    /// Has the epoll set watch a listener, or no longer.
+    fn listen(&self, inside: &mut Inside, index: usize, wanted: bool) {
+        let (Some(listener), Some(listening)) = (self.config.listeners.get(index), inside.listening.get_mut(index)) else { return };
+        if std::mem::replace(listening, wanted) == wanted {
+            return;
+        }
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+        let _ = if wanted { self.epoll.add(listener, EpollEvent::new(flags, SPECIAL | index as u64)) } else { self.epoll.delete(listener) };
+    }
+
+    /// Whether connections of that listener are shared out by number: they may be kept, and there are other workers.
+    pub fn keeps(&self, listener: usize) -> bool {
+        self.config.scoreboard.workers() > 1 && self.config.boot.listeners.get(listener).is_some_and(|l| l.protocol.keeps())
+    }
+
+    fn share(&self) -> Share {
+        let board = &self.config.scoreboard;
+        let peers = (1..=board.workers()).filter(|id| *id != self.config.worker).filter_map(|id| board.worker(id));
+        let peers = peers.map(|p| Peer { accepting: p.get(WorkerCell::Accepting) == 1, connections: p.get(WorkerCell::Connections) });
+        Share::of(self.slot.get(WorkerCell::Connections), peers)
+    }
+
+    /// A connection that may be kept is there: whether this worker takes it. (See [`crate::dispatch`].)
+    pub fn may_take(&self) -> bool {
+        let mut inside = self.inside();
+        let now = monotonic_ms();
+        let verdict = inside.stance.decide(self.share(), now);
+        if verdict == Verdict::StandAside {
+            let until = now + ASIDE_MS;
+            inside.aside_until = Some(until);
+            self.update_listeners(&mut inside);
+            self.set_alarm(&mut inside, until);
+        }
+        verdict == Verdict::Take
+    }
+
+    /// After such a connection: the next one is for another worker, unless all of them hold more.
+    pub fn queue_anew(&self, listener: usize) {
+        if self.share() == Share::Least {
+            return;
+        }
+        let mut inside = self.inside();
+        if inside.listening.get(listener).copied().unwrap_or(false) {
+            self.listen(&mut inside, listener, false);
+            self.listen(&mut inside, listener, true);
+        }
     }
 
     // -- busy and idle

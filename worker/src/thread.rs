@@ -18,7 +18,7 @@ use crate::log::{Times, diag};
 use crate::request::Board;
 use crate::scoreboard::WorkerCell;
 use crate::settings::Protocol;
-use crate::shared::{Event, Shared};
+use crate::shared::{Batch, Event, Shared};
 
 /// Connections that a thread accepts in a row before it looks at those that wait.
 const BURST: usize = 64;
@@ -61,6 +61,7 @@ pub(crate) struct Thread<'s> {
     pub scratch: Scratch,
     pub meter: Meter,
     pool: Pool,
+    batch: Batch,
     /// This thread is the one that waits for events.
     leads: bool,
 }
@@ -75,6 +76,7 @@ pub(crate) fn run(shared: &Shared<'_>, core: u32) {
         scratch: Scratch::default(),
         meter: Meter::new(shared.settings),
         pool: Pool::default(),
+        batch: Batch::default(),
         leads: false,
     };
     while !shared.finished() {
@@ -83,7 +85,7 @@ pub(crate) fn run(shared: &Shared<'_>, core: u32) {
             continue;
         }
         thread.take_lead();
-        match shared.next() {
+        match shared.next(&mut thread.batch) {
             Event::Listener(index) => thread.accept_from(index),
             Event::Waiting(ticket) => {
                 if let Some(connection) = shared.take(ticket) {
@@ -124,13 +126,20 @@ impl Thread<'_> {
     fn accept_from(&mut self, index: usize) {
         let Some(listener) = self.shared.config.listeners.get(index) else { return };
         let Some(protocol) = self.shared.config.boot.listeners.get(index).map(|l| l.protocol) else { return };
-        for _ in 0..BURST {
+        let kept = self.shared.keeps(index);
+        if kept && !self.shared.may_take() {
+            return;
+        }
+        for _ in 0..if kept { 1 } else { BURST } {
             if !self.shared.accepting() || signals::pending() != 0 || !self.may_accept() {
                 return;
             }
             match imperator_sys::socket::accept(listener.as_fd()) {
                 Ok(socket) => {
-                    self.shared.arrived();
+                    self.shared.arrived(protocol);
+                    if kept {
+                        self.shared.queue_anew(index);
+                    }
                     self.work_on(Connection::new(socket, index, protocol));
                 }
                 // The client was gone before it was accepted, or another passing matter of its own.
@@ -154,7 +163,7 @@ impl Thread<'_> {
             let Some(protocol) = self.shared.config.boot.listeners.get(index).map(|l| l.protocol) else { continue };
             for _ in 0..self.shared.settings.process.threads.max(1) {
                 let Ok(socket) = imperator_sys::socket::accept(listener.as_fd()) else { break };
-                self.shared.arrived();
+                self.shared.arrived(protocol);
                 leftovers.push(Connection::new(socket, index, protocol));
             }
         }
