@@ -52,6 +52,8 @@ pub fn nothing_to_do(settings: &Settings, around: &Surroundings) -> Option<Diagn
     let something = !settings.sockets.is_empty()
         || !settings.emperor.sources.is_empty()
         || settings.python.pyrun.is_some()
+        || !settings.background.daemons.is_empty()
+        || !settings.background.crons.is_empty()
         || !options.zerg.is_empty()
         || !options.zerg_pool.is_empty()
         || around.sockets_passed

@@ -4,9 +4,11 @@
 //! [`table`] knows every option; [`load`] applies the list to the settings, in order, and says what is odd about it.
 
 mod apply;
+mod background;
 mod command;
 mod conflicts;
 mod here;
+mod keys;
 mod lint;
 mod load;
 pub mod near;

@@ -39,6 +39,10 @@ pub struct State {
     /// What `zerg-server` and `zerg-pool` listen on and hand out.
     #[serde(default)]
     pub zerg: super::zerg::Kept,
+    #[serde(default)]
+    pub daemons: Vec<super::daemons::KeptDaemon>,
+    #[serde(default)]
+    pub crons: Vec<super::crons::Entry>,
 }
 
 /// One generation's descriptors.

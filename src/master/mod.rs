@@ -4,9 +4,12 @@
 //! [`spawn`] starts the user's interpreter; [`handover`] carries everything over a reload's exec.
 
 mod answers;
+mod crons;
 mod daemon;
+mod daemons;
 pub mod decide;
 mod handover;
+mod helper;
 mod interpreter;
 mod obey;
 pub mod order;

@@ -45,6 +45,8 @@ impl Master {
             self.write_pidfiles(settings, &[Moment::Safe]);
         }
         self.run_phase("master-start");
+        self.settle_daemons(settings);
+        self.settle_crons(settings);
     }
 
     /// Sockets and pidfiles are removed at the end (`vacuum`), also after reloads.

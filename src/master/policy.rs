@@ -11,7 +11,7 @@ pub fn policy(settings: &Settings) -> Policy {
     let (p, l) = (&settings.process, &settings.limits);
     let seconds = |s: u32| Ms::from(s) * 1000;
     Policy {
-        workers: if only_a_pool(settings) { 0 } else { p.workers },
+        workers: if needs_no_worker(settings) { 0 } else { p.workers },
         initial: initial(settings),
         cores: p.threads.max(1),
         mercy: seconds(settings.reload.worker_mercy),
@@ -23,16 +23,17 @@ pub fn policy(settings: &Settings) -> Policy {
     }
 }
 
-/// Sockets are only bound for others (`zerg-pool`), and no app is named: there is nothing to start.
-fn only_a_pool(settings: &Settings) -> bool {
-    let options = &settings.socket_options;
-    !options.zerg_pool.is_empty() && options.zerg.is_empty() && settings.sockets.is_empty() && !settings.names_app()
+/// No socket and no app: sockets are bound for others (`zerg-pool`), or there are only daemons and cron lines. No worker is needed.
+fn needs_no_worker(settings: &Settings) -> bool {
+    let (options, background) = (&settings.socket_options, &settings.background);
+    let something = !options.zerg_pool.is_empty() || !background.daemons.is_empty() || !background.crons.is_empty();
+    something && options.zerg.is_empty() && settings.sockets.is_empty() && !settings.names_app()
 }
 
 fn initial(settings: &Settings) -> u32 {
     let p = &settings.process;
     match p.cheaper {
-        _ if p.cheap || only_a_pool(settings) => 0,
+        _ if p.cheap || needs_no_worker(settings) => 0,
         Some(least) => p.cheaper_initial.unwrap_or(least).clamp(least, p.workers.max(least)),
         None => p.workers,
     }

@@ -20,6 +20,10 @@ pub enum Source {
     Emperor,
     /// A listening socket on which the first connection is waited for (`cheap`).
     Listener,
+    /// The process of an attached daemon that is no child of ours, by its place in the list.
+    Daemon(u32),
+    /// The wall clock has reached the next minute of a cron line, or was set.
+    Clock,
 }
 
 /// Sixteen bits hold a worker's number.
@@ -32,6 +36,8 @@ impl Source {
             Self::Emperor => 2 << 60,
             Self::Listener => 3 << 60,
             Self::Service(index) => 4 << 60 | u64::from(index),
+            Self::Daemon(index) => 7 << 60 | u64::from(index),
+            Self::Clock => 8 << 60,
             Self::Zygote(generation) => 5 << 60 | (generation & 0xfff_ffff_ffff),
             Self::Worker(generation, worker) => 6 << 60 | (generation & 0xfff_ffff_ffff) << 16 | u64::from(worker & MOST_WORKERS),
         }
@@ -45,6 +51,8 @@ impl Source {
             4 => Self::Service(number as u32),
             5 => Self::Zygote(number & 0xfff_ffff_ffff),
             6 => Self::Worker(number >> 16 & 0xfff_ffff_ffff, (number & 0xffff) as u32),
+            7 => Self::Daemon(number as u32),
+            8 => Self::Clock,
             _ => return None,
         })
     }
@@ -95,6 +103,8 @@ mod tests {
             Source::Emperor,
             Source::Listener,
             Source::Service(7),
+            Source::Daemon(7),
+            Source::Clock,
             Source::Zygote(1 << 40),
             Source::Worker(99, MOST_WORKERS),
         ];

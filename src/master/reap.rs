@@ -21,7 +21,7 @@ impl Master {
     }
 
     fn buried(&mut self, pid: i32, how: How) {
-        if self.inside.ended(pid) {
+        if self.inside.ended(pid) || self.daemon_ended(pid) || self.cron_ended(pid) {
             return;
         }
         if let Some(generation) = self.instance.zygote_of(pid) {

@@ -71,6 +71,8 @@ impl Master {
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             answers: self.services.answers.held(),
             zerg: self.zerg.as_ref().map(ZergServer::handover).unwrap_or_default(),
+            daemons: self.daemons.handover(),
+            crons: self.crons.handover(),
         }
     }
 

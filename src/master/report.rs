@@ -48,6 +48,8 @@ impl Master {
             uid,
             gid,
             cwd: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
+            daemons: self.daemons.rows(),
+            crons: self.crons.rows(),
             ..Snapshot::default()
         }
     }

@@ -17,7 +17,9 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
 use super::answers;
+use super::crons::Crons;
 use super::daemon::Waiting;
+use super::daemons::Daemons;
 use super::decide::{Action, Event, Instance};
 use super::handover::{self, State};
 use super::poll::{MOST_WORKERS, Poll, Source};
@@ -67,6 +69,8 @@ pub struct Master {
     /// Who hands out our sockets, and what its life before left.
     pub(super) zerg: Option<ZergServer>,
     pub(super) kept_zerg: zerg::Taken,
+    pub(super) daemons: Daemons,
+    pub(super) crons: Crons,
 }
 
 impl Master {
@@ -97,6 +101,8 @@ impl Master {
             kept_answers: vec![],
             zerg: None,
             kept_zerg: zerg::Taken::default(),
+            daemons: Daemons::default(),
+            crons: Crons::default(),
         })
     }
 
@@ -132,6 +138,9 @@ impl Master {
             }
             master.runtimes.insert(number, runtime);
         }
+        master.last_settings = master.runtimes.last_key_value().map(|(_, r)| r.settings.clone());
+        master.resume_daemons(state.daemons);
+        master.resume_crons(state.crons);
         Ok(master)
     }
 
@@ -180,14 +189,24 @@ impl Master {
         loop {
             self.timers_due();
             self.services_due();
+            self.daemons_due();
+            self.crons_due();
             self.tell(Event::Tick);
-            if let Some(code) = self.finished {
+            if let Some(code) = self.finished.filter(|_| self.daemons_ended()) {
+                self.end_crons();
                 self.last_things();
                 self.end_inside();
                 return Ok(code);
             }
             let now = monotonic_ms();
-            let deadlines = [self.instance.next_deadline(), self.timers.next(), self.services.next_deadline(now), self.logs_due(now)];
+            let deadlines = [
+                self.instance.next_deadline(),
+                self.timers.next(),
+                self.services.next_deadline(now),
+                self.logs_due(now),
+                self.daemons.next_deadline(),
+                self.crons.next_deadline(),
+            ];
             for source in self.poll.wait(deadlines.into_iter().flatten().min(), now)? {
                 self.on_ready(source);
             }
@@ -208,6 +227,8 @@ impl Master {
             Source::Service(service) => self.on_service(service),
             Source::Emperor => self.on_emperor(),
             Source::Listener => self.on_connection(),
+            Source::Daemon(index) => self.on_daemon(index),
+            Source::Clock => self.on_clock(),
         }
     }
 
@@ -324,5 +345,13 @@ impl Master {
 pub(super) fn send_signal(pid: i32, signal: i32) {
     if let Ok(signal) = Signal::try_from(signal) {
         let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// To a child of ours and all that are in its process group. One that has not made itself the first of it yet gets it alone.
+pub(super) fn send_signal_to_group(pid: i32, signal: i32) {
+    let Ok(known) = Signal::try_from(signal) else { return };
+    if kill(Pid::from_raw(-pid), known).is_err() {
+        send_signal(pid, signal);
     }
 }

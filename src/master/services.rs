@@ -129,6 +129,7 @@ impl Master {
                 Touch::Order(order) => self.obey(&order),
                 Touch::LogReopen => self.reopen_logs(false),
                 Touch::LogRotate => self.reopen_logs(true),
+                Touch::Daemon(daemon) => self.daemon_touched(&daemon),
                 Touch::Run(action) => self.start_action(&action),
             }
         }

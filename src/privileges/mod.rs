@@ -6,5 +6,5 @@ mod identity;
 mod plan;
 
 pub use groups::join_cgroups;
-pub use identity::{IdentityError, owner, user};
+pub use identity::{IdentityError, group, owner, user};
 pub use plan::{Place, plan, wants_pid_namespace};

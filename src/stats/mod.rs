@@ -13,7 +13,7 @@ pub use listener::ListenError;
 pub use page::{Page, Style};
 pub use prometheus::{Totals, prometheus};
 pub use server::StatsServer;
-pub use snapshot::{AppRow, CoreRow, RequestInfo, Snapshot, SocketRow, WorkerRow, WorkerState};
+pub use snapshot::{AppRow, CoreRow, CronRow, DaemonRow, RequestInfo, Snapshot, SocketRow, WorkerRow, WorkerState};
 
 use serde::Serialize;
 

@@ -25,10 +25,41 @@ pub struct Snapshot {
     pub uid: u32,
     pub gid: u32,
     pub cwd: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub daemons: Vec<DaemonRow>,
     /// Name and the pid of the holder, one pair an object.
     pub locks: Vec<BTreeMap<String, i32>>,
     pub sockets: Vec<SocketRow>,
     pub workers: Vec<WorkerRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub crons: Vec<CronRow>,
+}
+
+/// An attached daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DaemonRow {
+    pub cmd: String,
+    /// 0: it does not run now.
+    pub pid: i32,
+    pub respawns: u64,
+}
+
+/// A cron line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CronRow {
+    pub minute: i32,
+    pub hour: i32,
+    pub day: i32,
+    pub month: i32,
+    pub week: i32,
+    pub command: String,
+    pub unique: u8,
+    /// There are none: always empty.
+    pub legion: &'static str,
+    /// -1: it does not run now.
+    pub pid: i32,
+    /// Epoch seconds of the last start; 0: none yet.
+    pub started_at: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use imperator_worker::settings::Settings;
+use imperator_worker::settings::{Daemon, Settings};
 
 use crate::hooks::{Action, HookError};
 use crate::master::Order;
@@ -13,6 +13,8 @@ pub enum Touch {
     Order(Order),
     LogReopen,
     LogRotate,
+    /// `touch` of an attached daemon: it is restarted.
+    Daemon(Daemon),
     /// `touch-exec` and `hook-touch`; a failure is logged and nothing else.
     Run(Action),
 }
@@ -44,6 +46,9 @@ pub fn watched(settings: &Settings) -> Result<Vec<(PathBuf, Touch)>, WatchError>
     ];
     let mut all: Vec<(PathBuf, Touch)> =
         plain.into_iter().flat_map(|(paths, what)| paths.iter().map(move |p| (PathBuf::from(p), what.clone()))).collect();
+    for daemon in &settings.background.daemons {
+        all.extend(daemon.touch.iter().map(|path| (path.into(), Touch::Daemon(daemon.clone()))));
+    }
     for line in &r.touch_exec {
         let (path, command) = two(line, "touch-exec", "a command")?;
         all.push((path, Touch::Run(Action::Exec(command.to_owned()))));

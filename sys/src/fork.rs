@@ -1,9 +1,10 @@
 //! Forking without leaving a trace in the process tree.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, getppid};
 
 /// Forks, in whatever state the process is. The child has only the calling thread.
@@ -26,6 +27,17 @@ pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just made this descriptor, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Sends `signal` to exactly that process.
+pub fn pidfd_signal(process: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    // SAFETY: a descriptor, a number, no information and no flags: nothing is written to.
+    match unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as libc::c_int, std::ptr::null::<libc::siginfo_t>(), 0)
+    } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Waits until `parent`, which is about to end, is our parent no more; who is then (the nearest subreaper or init).

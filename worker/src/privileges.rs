@@ -90,7 +90,11 @@ impl Plan {
         Ok(())
     }
 
-    fn enter_jail(&self) -> Result<(), PrivilegeError> {
+    /// The other root directory, if there is one.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn enter_jail(&self) -> Result<(), PrivilegeError> {
         if let Some(directory) = &self.chroot {
             step(&format!("chroot = {directory}"), chroot(Path::new(directory)).map_err(Into::into))?;
             step("chdir into the jail", chdir("/").map_err(Into::into))?;

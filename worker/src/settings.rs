@@ -6,9 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+mod background;
 mod emperor;
 mod statics;
 
+pub use background::{Background, Cron, Daemon};
 pub use emperor::{Emperor, Vassal};
 pub use statics::{Expiry, Gzip, Mapping, ServeMode, Static, Subject};
 
@@ -29,6 +31,7 @@ pub struct Settings {
     pub statics: Static,
     pub log: Log,
     pub stats: Stats,
+    pub background: Background,
     pub emperor: Emperor,
     pub vassal: Vassal,
     /// `uwsgi.opt`: every key of the list in order of first appearance with its values; `None` is an option without a value (True in Python).

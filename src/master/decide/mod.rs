@@ -6,6 +6,8 @@
 //! that is loading and one that serves, and any number that finish their last requests.
 
 mod cheaper;
+mod cron;
+mod daemon;
 mod generation;
 mod harakiri;
 mod readiness;
@@ -20,6 +22,8 @@ mod workers;
 use serde::{Deserialize, Serialize};
 
 pub use cheaper::{Cheaper, Load};
+pub use cron::next_due;
+pub use daemon::{DaemonAct, DaemonEvent, DaemonLife, Rule, Watched};
 pub use generation::{Generation, Stage, Zygote};
 pub use harakiri::{Stuck, stuck};
 pub use recycle::recycle_after;

@@ -37,7 +37,8 @@ impl Ending {
         }
     }
 
-    pub(super) fn mercy(&self, mercy: Ms) -> Ms {
+    /// What is left of `mercy` for who has to end.
+    pub fn mercy(&self, mercy: Ms) -> Ms {
         match self.haste {
             Haste::Graceful => mercy,
             Haste::Now => AT_ONCE.min(mercy),
