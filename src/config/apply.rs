@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn errors_name_option_value_and_line() {
-        let it = applied(&[("master", "true"), ("processes", "many"), ("http", ":80"), ("attach-daemon", "a"), ("attach-daemon", "b")]);
+        let it = applied(&[("master", "true"), ("processes", "many"), ("http", ":80"), ("worker-logger", "a"), ("worker-logger", "b")]);
         let errors: Vec<String> = it.errors.iter().map(ToString::to_string).collect();
         assert_eq!(errors[0], "a.ini:2: `processes`: `many` is not a number");
         assert!(errors[1].starts_with("a.ini:3: `http` is not done yet: use `http-socket`"));
