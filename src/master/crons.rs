@@ -68,7 +68,7 @@ impl Entry {
         let Some(due) = self.next.filter(|due| *due <= now) else { return false };
         self.last = Some(now - now.rem_euclid(60));
         self.schedule(now);
-        now - due < LATEST && !(self.line.unique && !self.runs.is_empty())
+        now - due < LATEST && (!self.line.unique || self.runs.is_empty())
     }
 }
 

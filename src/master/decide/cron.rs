@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(in_utc(&line(-1, -1, -1, -1, -1)), Some(60));
         assert_eq!(in_utc(&line(-5, -1, -1, -1, -1)), Some(60));
         assert_eq!(in_utc(&line(-7, -1, -1, -1, -1)), Some(60));
-        assert_eq!(in_utc(&line(0, -2, -1, -1, -1)), Some((86 * 60) - 0), "14:00");
+        assert_eq!(in_utc(&line(0, -2, -1, -1, -1)), Some(86 * 60), "14:00");
         assert_eq!(in_utc(&line(33, -1, -1, -1, -1)), Some(59 * 60));
         assert_eq!(in_utc(&line(0, 3, -1, -1, 0)), Some((26 + 14 * 60) * 60), "Sunday, 3:00");
         assert_eq!(in_utc(&line(0, 3, -1, -1, 7)), in_utc(&line(0, 3, -1, -1, 0)));
