@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sidebyside.servers import Granian, Gunicorn, Imperator, Server, Uwsgi
+from sidebyside.servers import FILES, Granian, Gunicorn, Imperator, Nginx, Server, Uwsgi
 
 QUIET = ["disable-logging = true"]
 UNIX = ["socket = {dir}/s.sock"]
@@ -42,6 +42,8 @@ class Run:
 
 HELLO = Load("uwsgi", ("--length", "11"))
 HELLO_HTTP = Load("http", ("--length", "11"))
+FILE = ("--path", "/s/four_kib.css", "--length", str(4 << 10))
+STATIC = f"static-map = /s={FILES}"
 TEN_KIB = Load("http", ("--length", str(10 << 10)))
 NARROW = Goals(cpu=0.80, throughput=1.15, p99=1.0)
 
@@ -66,5 +68,8 @@ def runs() -> list[Run]:
         Run("gunicorn", "hello, HTTP keep-alive, 2 workers x 4 threads", threads, Gunicorn("hello.py", threads=4), HELLO_HTTP, Goals(cpu=0.10, throughput=4.0, p99=0.2)),
         Run("upload", "1 MiB upload echoed, uwsgi protocol", *both("echo.py", *UNIX, *QUIET), Load("uwsgi", ("--body", str(1 << 20)), clients=4), Goals(cpu=0.75, throughput=1.2, p99=1.0)),
         Run("django", "a Django page with a template", *both("django", *UNIX, *QUIET), Load("uwsgi", ("--path", "/page", "--text", "10 items in /page"), clients=4), Goals(cpu=0.97, throughput=1.02, p99=1.0)),
+        Run("static", "a file of 4 KiB, uwsgi protocol", *both("hello.py", *UNIX, *QUIET, STATIC), Load("uwsgi", FILE), Goals(cpu=0.60, throughput=1.5)),
+        Run("static-http", "a file of 4 KiB, HTTP/1.1 keep-alive", *both("hello.py", *http11, STATIC), Load("http", FILE), Goals(cpu=0.60, throughput=1.5)),
+        Run("static-nginx", "a file of 4 KiB, HTTP/1.1 keep-alive", Imperator("hello.py", lines=(*http11, STATIC)), Nginx("hello.py"), Load("http", FILE), Goals(cpu=1.3)),
         Run("stall", "200 clients stalled in mid-head on http-socket", *both("hello.py", "http-socket = 127.0.0.1:{port}", *QUIET), Load("http-close", ("--length", "11", "--timeout", "3")), Goals(throughput=0.9), stall=200),
     ]

@@ -17,6 +17,7 @@ from pathlib import Path
 from sidebyside import ROOT
 
 APPS = ROOT / "benches/apps"
+FILES = APPS / "files"
 DJANGO = ROOT / "tests/fixtures/django"
 WORKERS = 2
 BACKLOG = 1024
@@ -128,6 +129,17 @@ class Gunicorn(Server):
         return [str(places.venv / "bin/gunicorn"), *options.split(), "--bind", f"127.0.0.1:{port}", "app:application"]
 
 
+@dataclass(frozen=True)
+class Nginx(Server):
+    """Serves the files itself, set up as Debian does; the app is nobody's."""
+
+    name = "nginx"
+
+    def command(self, places: Places, folder: Path, port: int) -> list[str]:
+        (folder / "nginx.conf").write_text(nginx_outside(folder, f"127.0.0.1:{port}", WORKERS, f"sendfile on; tcp_nopush on; location /s/ {{ alias {FILES}/; }}"))
+        return [nginx_binary(), "-p", str(folder), "-c", f"{folder}/nginx.conf", "-g", "daemon off;"]
+
+
 @contextlib.contextmanager
 def process(command: list[str], folder: Path, name: str, address: str) -> Iterator[int]:
     """A server from when it listens until it is ended, with all that it started."""
@@ -175,19 +187,25 @@ def nginx_binary() -> str:
 def nginx_configuration(folder: Path, front: str, backend: str) -> str:
     names = "QUERY_STRING REQUEST_METHOD CONTENT_TYPE CONTENT_LENGTH REQUEST_URI DOCUMENT_ROOT SERVER_PROTOCOL REMOTE_ADDR REMOTE_PORT SERVER_PORT SERVER_NAME"
     params = "".join(f"uwsgi_param {name} ${name.lower()}; " for name in names.split())
+    return nginx_outside(folder, front, 1, f"location / {{ {params} uwsgi_param PATH_INFO $document_uri; uwsgi_param REQUEST_SCHEME $scheme; uwsgi_pass unix:{backend}; }}")
+
+
+def nginx_outside(folder: Path, front: str, workers: int, locations: str) -> str:
     user = "user root;" if os.geteuid() == 0 else ""
+    mime = "include /etc/nginx/mime.types;" if Path("/etc/nginx/mime.types").exists() else ""
     return f"""{user}
-worker_processes 1;
+worker_processes {workers};
 pid {folder}/nginx.pid;
 error_log stderr error;
 events {{ worker_connections 256; }}
 http {{
+    {mime}
     access_log off;
     keepalive_requests 1000000;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     server {{
         listen {front};
-        location / {{ {params} uwsgi_param PATH_INFO $document_uri; uwsgi_param REQUEST_SCHEME $scheme; uwsgi_pass unix:{backend}; }}
+        {locations}
     }}
 }}
 """
