@@ -192,3 +192,29 @@ fn a_large_body_is_read_in_place_and_takes_no_memory_anew() {
         assert!(count(&calls, name) <= SLACK, "{name}: {calls:?}");
     }
 }
+
+#[test]
+fn a_file_asked_for_often_costs_one_stat_and_one_send() {
+    let server = server("http11-socket = 127.0.0.1:{port}\ndisable-logging = true\nstatic-map = /s={dir}/files\n");
+    server.write("files/a.css", &"x".repeat(4096));
+    let address = server.fill("127.0.0.1:{port}");
+    wait_for("an answer", || http(&address, "/").ok().filter(|answer| answer.status == 200));
+    let mut client = connect(&address).expect("a connection");
+    let mut ask = || {
+        client.write_all(b"GET /s/a.css HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+        let (mut answer, mut part) = (vec![], [0; 8192]);
+        while !answer.ends_with(&[b'x'; 4096]) {
+            let got = client.read(&mut part).expect("an answer");
+            assert!(got > 0, "closed after {} bytes", answer.len());
+            answer.extend_from_slice(&part[..got]);
+        }
+    };
+    // A file that has just been written is not kept in memory.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    ask();
+    let Some(trace) = Trace::attach(&server) else { return };
+    (0..N).for_each(|_| ask());
+    let calls = trace.end();
+    within(&calls, &[("epoll_wait", N), ("recvfrom", N), ("newfstatat", N), ("stat", N), ("statx", N), ("sendmsg", N)]);
+    assert!(count(&calls, "sendmsg") >= N, "from memory: {calls:?}");
+}

@@ -69,7 +69,6 @@ def runs() -> list[Run]:
         Run("upload", "1 MiB upload echoed, uwsgi protocol", *both("echo.py", *UNIX, *QUIET), Load("uwsgi", ("--body", str(1 << 20)), clients=4), Goals(cpu=0.75, throughput=1.2, p99=1.0)),
         Run("django", "a Django page with a template", *both("django", *UNIX, *QUIET), Load("uwsgi", ("--path", "/page", "--text", "10 items in /page"), clients=4), Goals(cpu=0.97, throughput=1.02, p99=1.0)),
         Run("static", "a file of 4 KiB, uwsgi protocol", *both("hello.py", *UNIX, *QUIET, STATIC), Load("uwsgi", FILE), Goals(cpu=0.60, throughput=1.5)),
-        Run("static-http", "a file of 4 KiB, HTTP/1.1 keep-alive", *both("hello.py", *http11, STATIC), Load("http", FILE), Goals(cpu=0.60, throughput=1.5)),
         Run("static-nginx", "a file of 4 KiB, HTTP/1.1 keep-alive", Imperator("hello.py", lines=(*http11, STATIC)), Nginx("hello.py"), Load("http", FILE), Goals(cpu=1.3)),
         Run("stall", "200 clients stalled in mid-head on http-socket", *both("hello.py", "http-socket = 127.0.0.1:{port}", *QUIET), Load("http-close", ("--length", "11", "--timeout", "3")), Goals(throughput=0.9), stall=200),
     ]

@@ -86,11 +86,14 @@ impl Statics {
         }
     }
 
-    /// Says which directories are not there yet.
+    /// Says what the configuration names and is not there.
     pub fn warn(&self) {
         let targets = self.places.iter().filter_map(Place::own_target).chain(self.safe.iter().map(PathBuf::as_path));
         for target in targets.filter(|target| !target.exists()) {
             diag::say(&format!("static files: {} does not exist yet; it is looked for again at each request", target.display()));
+        }
+        for file in self.mimefiles.iter().filter(|file| !Path::new(file).exists()) {
+            diag::say(&format!("mimefile = {file}: there is no such file; it is left out"));
         }
     }
 

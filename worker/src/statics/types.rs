@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use crate::log::diag;
-
 const DEFAULT: &str = "/etc/mime.types";
 
 pub(super) struct Types {
@@ -12,17 +10,14 @@ pub(super) struct Types {
 }
 
 impl Types {
-    /// Reads the files; without any, the system's, which need not be there.
+    /// Reads the files; without any, the system's. What is not there is passed over, as in uWSGI.
     pub fn read(files: &[String]) -> Self {
         let mut read = HashMap::new();
         if files.is_empty() {
             std::fs::read(DEFAULT).iter().for_each(|text| collect(text, &mut read));
         }
         for file in files {
-            match std::fs::read(file) {
-                Ok(text) => collect(&text, &mut read),
-                Err(error) => diag::say(&format!("mimefile = {file}: {error}; it is left out")),
-            }
+            std::fs::read(file).iter().for_each(|text| collect(text, &mut read));
         }
         Self { read }
     }
