@@ -123,7 +123,7 @@ fn a_file_kept_in_memory_is_the_file_on_the_disk() {
     assert_eq!(get(&server, "/s/a.txt", "").text(), "app");
     std::os::unix::fs::symlink("../out/secret.txt", server.path("pub/a.txt")).expect("link");
     assert_eq!(get(&server, "/s/a.txt", "").text(), "app");
-    server.wait_log("security: ");
+    server.wait_log("security error: ");
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn no_request_leads_out_of_the_directories() {
     ] {
         assert_eq!(get(&server, path, "").text(), body, "{path} still works");
     }
-    let told = server.log().matches("security: ").count();
+    let told = server.log().matches("security error: ").count();
     assert!((1..=40).contains(&told), "{told} lines of security: some, and no flood");
 }
 

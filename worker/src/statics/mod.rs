@@ -241,8 +241,12 @@ impl Statics {
         let target = hit.target.as_os_str().as_bytes();
         let found = match path.strip_prefix(target).filter(|rest| rest.starts_with(b"/") || target.ends_with(b"/")) {
             Some(relative) => self.open(hit.target, relative, hit.now)?,
-            // The target is the file itself.
-            None => self.open(Path::new(std::ffi::OsStr::from_bytes(&path)), b"", hit.now)?,
+            // The target is the file itself: its directory is the bound.
+            None => {
+                let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+                let directory = hit.target.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                self.open(directory, name, hit.now)?
+            }
         };
         let entity = found.filter(|found| resolve::is_file(&found.stat)).map(|found| self.entity(found));
         if let Some(entity) = &entity {
