@@ -17,6 +17,7 @@ pub(crate) struct Spent {
     pub bytes: u64,
     pub app: Option<u32>,
     pub is_static: bool,
+    pub is_offloaded: bool,
     pub write_errors: u32,
     pub read_errors: u32,
     pub failed: bool,
@@ -52,6 +53,7 @@ pub(crate) fn end(scoreboard: &Scoreboard, board: Board<'_>, spent: Spent) -> (i
     for (cell, n) in [
         (CoreCell::Requests, 1),
         (CoreCell::StaticRequests, u64::from(spent.is_static)),
+        (CoreCell::OffloadedRequests, u64::from(spent.is_offloaded)),
         (CoreCell::WriteErrors, spent.write_errors.into()),
         (CoreCell::ReadErrors, spent.read_errors.into()),
     ] {

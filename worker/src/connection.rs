@@ -10,6 +10,7 @@ use nix::sys::socket::{SockaddrStorage, getpeername};
 
 use crate::buffer::{Buffer, SIZE};
 use crate::lot::Ticket;
+use crate::offload::Pieces;
 use crate::settings::Protocol;
 use crate::socket;
 
@@ -36,6 +37,8 @@ pub(crate) struct Connection {
     pub continued: bool,
     /// Closed by us, what still comes is thrown away: bytes that may still come so.
     pub lingering: Option<usize>,
+    /// What is left of the last response: somebody else sends it.
+    pub rest: Option<Box<Pieces>>,
     /// Its place among those that wait, once it had to.
     pub place: Option<Ticket>,
     /// What the epoll set was told last; empty if it does not know the connection.
@@ -53,6 +56,10 @@ pub(crate) enum Received {
 impl Connection {
     pub fn new(socket: OwnedFd, listener: usize, protocol: Protocol) -> Self {
         let peer = if protocol == Protocol::Uwsgi { Address::default() } else { Address::of(&socket) };
+        Self::between(socket, listener, protocol, peer)
+    }
+
+    fn between(socket: OwnedFd, listener: usize, protocol: Protocol, peer: Address) -> Self {
         Self {
             socket,
             listener,
@@ -67,6 +74,7 @@ impl Connection {
             overdue: false,
             continued: false,
             lingering: None,
+            rest: None,
             place: None,
             interest: EpollFlags::empty(),
         }
@@ -106,6 +114,32 @@ impl Connection {
             }
         }
         true
+    }
+}
+
+/// A connection whose socket somebody else has between two requests.
+pub(crate) struct Absent {
+    listener: usize,
+    protocol: Protocol,
+    buffer: Buffer,
+    peer: Address,
+    served: u64,
+    proxied: bool,
+    ended: bool,
+}
+
+impl Connection {
+    /// Parts from its socket. The epoll set does not know it (any more).
+    pub fn leave(self) -> (OwnedFd, Absent) {
+        let Self { socket, listener, protocol, buffer, peer, served, proxied, ended, .. } = self;
+        (socket, Absent { listener, protocol, buffer, peer, served, proxied, ended })
+    }
+}
+
+impl Absent {
+    pub fn come_back(self, socket: OwnedFd) -> Connection {
+        let Self { listener, protocol, buffer, peer, served, proxied, ended } = self;
+        Connection { buffer, served, proxied, ended, ..Connection::between(socket, listener, protocol, peer) }
     }
 }
 

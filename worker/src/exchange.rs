@@ -87,12 +87,14 @@ impl Thread<'_> {
         connection.buffer.append(&served.extra);
         (connection.wanted, connection.in_body, connection.continued) = (1, false, false);
         connection.served += 1;
+        connection.rest = served.rest;
         if !self.shared.loyal.swap(true, Relaxed)
             && let Some(link) = &self.shared.config.link
         {
             link.tell(&FromWorker::Loyal);
         }
         if let After::Exit(code) = served.after {
+            self.shared.leave_transfers();
             self.drain(code);
         }
         served.next

@@ -24,6 +24,7 @@ mod lot;
 #[doc(hidden)]
 pub mod measured;
 pub mod mounts;
+mod offload;
 pub mod pattern;
 pub mod privileges;
 pub mod procname;

@@ -11,7 +11,8 @@ use imperator_sys::room::Room;
 
 use crate::body::Body;
 use crate::clock;
-use crate::language::{NoLock, Yield};
+use crate::language::Yield;
+use crate::offload::Pieces;
 use crate::response::{Outcome, Response};
 use crate::scoreboard::{CoreCell, CoreSlot, WorkerCell, WorkerSlot};
 use crate::settings::Protocol;
@@ -203,9 +204,27 @@ impl<'c> Request<'c> {
         self.parts.response.write(parts, lock)
     }
 
-    /// Sends `length` bytes (`None`: all that is left, at most Content-Length) of `file` from `offset`, the head before them.
+    /// As [`Self::write_vectored`], where nothing follows: what the peer does not take at once goes to the offload engine after the request,
+    /// copied, and this thread is free.
+    pub fn write_last(&mut self, parts: &[&[u8]], lock: &dyn Yield) -> Result<(), WriteError> {
+        self.parts.response.write_last(parts, lock)
+    }
+
+    /// Sends `length` bytes (`None`: all that is left, at most Content-Length) of `file` from `offset`, the head before them, as the end of the response.
+    /// What the peer does not take at once goes to the offload engine after the request, with a descriptor of its own: `file` can be closed.
     pub fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: Option<u64>, lock: &dyn Yield) -> Result<(), WriteError> {
-        self.parts.response.send_file(file, offset, length, lock)
+        self.parts.response.send_file(file, offset, length, true, lock)
+    }
+
+    /// As [`Self::send_file`], for an app that goes on and may send more: the engine begins at once.
+    pub fn send_file_and_more(
+        &mut self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        length: Option<u64>,
+        lock: &dyn Yield,
+    ) -> Result<(), WriteError> {
+        self.parts.response.send_file(file, offset, length, false, lock)
     }
 
     /// Replaces what was not sent yet by a plain-text error page (`500 Internal Server Error` ...) and closes the connection after it.
@@ -306,8 +325,13 @@ impl<'c> Request<'c> {
         }
     }
 
+    /// What is left of the response once it is finished: somebody else has to send it.
+    pub(crate) fn take_rest(&mut self) -> Option<Box<Pieces>> {
+        self.parts.response.take_rest()
+    }
+
     /// Sends what is still due of the response.
     pub(crate) fn finish(&mut self) -> Outcome {
-        self.parts.response.finish(&NoLock)
+        self.parts.response.finish()
     }
 }

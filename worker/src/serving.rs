@@ -15,7 +15,8 @@ use crate::connection::Connection;
 use crate::control::exit;
 use crate::intake::{Incoming, Refusal, What};
 use crate::language::{After, NoLock};
-use crate::log::{self, Record, diag};
+use crate::log::{self, Record, Via, diag};
+use crate::offload::Pieces;
 use crate::request::{Board, BodyError, Parts, Request};
 use crate::response::{Outcome, Response, Terms};
 use crate::scoreboard::WorkerCell;
@@ -34,6 +35,8 @@ pub(crate) struct Served {
     pub used: usize,
     /// Bytes of what follows that the body read from the socket.
     pub extra: Vec<u8>,
+    /// What is left of the response.
+    pub rest: Option<Box<Pieces>>,
 }
 
 /// How a request went.
@@ -76,14 +79,15 @@ impl Thread<'_> {
             modifier2: incoming.modifier2,
             core: self.core,
             body: body_of(shared, connection, incoming),
-            response: Response::new(connection.socket.as_fd(), &shared.settings.request, version, terms, head),
+            response: Response::new(connection.socket.as_fd(), &shared.settings.request, version, terms, head, shared.offload.as_ref()),
             logvars,
             board,
         });
         let performed = perform(shared, board, &mut request, path);
         let mut served = what_follows(&mut request, &performed, incoming.length);
+        served.rest = request.take_rest();
 
-        let spent = spent(&request, &performed);
+        let spent = spent(shared, &request, &performed);
         let mut record = record(shared, &request, incoming, &performed, vars);
         (record.app_requests, record.total_requests) = account::end(&shared.config.scoreboard, board, spent);
         shared.end_request();
@@ -101,8 +105,8 @@ impl Thread<'_> {
 
         let lived = (clock::monotonic_ms() - shared.born) / 1000;
         let delta = shared.slot.get(WorkerCell::DeltaRequests);
-        if served.after == After::Continue && account::has_served_enough(&shared.settings.limits, shared.max_requests, delta, lived, memory)
-        {
+        let enough = account::has_served_enough(&shared.settings.limits, shared.max_requests, delta, lived, memory);
+        if served.after == After::Continue && enough && !shared.stays_for_transfers(served.rest.is_some()) {
             served.after = After::Exit(exit::RELOAD);
         }
         if served.after != After::Continue && served.next == Next::Keep {
@@ -133,7 +137,7 @@ impl Thread<'_> {
 
 /// A request that was not served.
 fn nothing(next: Next) -> Served {
-    Served { next, after: After::Continue, used: 0, extra: vec![] }
+    Served { next, after: After::Continue, used: 0, extra: vec![], rest: None }
 }
 
 /// REMOTE_ADDR and SERVER_PORT on a unix socket, as uWSGI gives them: frameworks make a number of the port.
@@ -243,18 +247,30 @@ fn what_follows(request: &mut Request<'_>, performed: &Performed, head_length: u
             after: performed.after,
             used: head_length + end.ahead,
             extra: end.raw.to_vec(),
+            rest: None,
         },
         None => Served { after: performed.after, ..nothing(Next::Linger) },
     }
 }
 
-fn spent(request: &Request<'_>, performed: &Performed) -> Spent {
+/// With `offload-threads` set, files count as offloaded however little of them was left to the engine: that is what uWSGI's numbers say.
+fn via(shared: &Shared<'_>, response: &Response<'_>) -> Via {
+    match (response.is_offloaded(), response.has_file()) {
+        (true, _) => Via::Offload,
+        (false, true) if shared.settings.request.offload_threads.is_some_and(|n| n > 0) => Via::Offload,
+        (false, true) => Via::Sendfile,
+        (false, false) => Via::Worker,
+    }
+}
+
+fn spent(shared: &Shared<'_>, request: &Request<'_>, performed: &Performed) -> Spent {
     let response = request.response();
     Spent {
         micros: performed.micros,
         bytes: response.head_bytes() + response.body_bytes(),
         app: request.app(),
         is_static: performed.is_static,
+        is_offloaded: via(shared, response) == Via::Offload,
         write_errors: response.write_errors(),
         read_errors: request.read_errors(),
         failed: request.failed() || response.write_errors() + request.read_errors() > 0,
@@ -285,7 +301,7 @@ fn record<'r>(shared: &Shared<'_>, request: &'r Request<'_>, incoming: &Incoming
         micros: performed.micros,
         write_errors: response.write_errors(),
         read_errors: request.read_errors(),
-        by_sendfile: response.by_sendfile(),
+        via: via(shared, response),
         ..Record::default()
     }
 }

@@ -385,6 +385,11 @@ pub struct RequestSettings {
     pub buffer_size: Option<u32>,
     pub socket_timeout: u32,
     pub http_timeout: u32,
+    /// `offload-threads`; `None`: one, started when it is first needed; 0: a request thread waits for its peer itself.
+    pub offload_threads: Option<u32>,
+    /// `offload-timeout`: seconds that a peer may read nothing of a response that no worker waits for.
+    pub offload_timeout: u32,
+    pub disable_sendfile: bool,
     pub limit_post: u64,
     pub post_buffering: u64,
     pub post_buffering_bufsize: u64,
@@ -414,6 +419,9 @@ impl Default for RequestSettings {
             buffer_size: None,
             socket_timeout: 4,
             http_timeout: 60,
+            offload_threads: None,
+            offload_timeout: 60,
+            disable_sendfile: false,
             limit_post: 0,
             post_buffering: 0,
             post_buffering_bufsize: 8192,

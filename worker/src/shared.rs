@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use imperator_sys::{process, signals};
@@ -22,6 +22,7 @@ use crate::language::Language;
 use crate::lead::Lead;
 use crate::log::Format;
 use crate::lot::{Lot, Ticket};
+use crate::offload::{Census, Offload};
 use crate::scoreboard::{Status, WorkerCell, WorkerSlot};
 use crate::serve::WorkerConfig;
 use crate::settings::{Protocol, Settings};
@@ -91,10 +92,13 @@ pub(crate) struct Shared<'w> {
     epoll: Epoll,
     timer: TimerFd,
     inside: Mutex<Inside>,
-    /// Connections that exist, waiting or in hand.
-    live: AtomicUsize,
+    /// `None`: responses are waited for by the threads that make them.
+    pub offload: Option<Offload>,
+    census: Arc<Census>,
+    /// CLOCK_MONOTONIC milliseconds; 0 before there was a reason to go.
+    stays_until: AtomicU64,
+    alone: AtomicBool,
     busy: AtomicUsize,
-    draining: AtomicBool,
     finished: AtomicBool,
     exit_code: AtomicI32,
 }
@@ -125,6 +129,7 @@ impl<'w> Shared<'w> {
         for listener in &config.listeners {
             process::set_nonblocking(listener.as_fd(), true)?;
         }
+        let census = Arc::<Census>::default();
         let shared = Self {
             config,
             settings,
@@ -146,9 +151,11 @@ impl<'w> Shared<'w> {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
             inside: Mutex::new(Inside { listening: vec![false; config.listeners.len()], ..Inside::default() }),
-            live: AtomicUsize::new(0),
+            offload: Offload::new(&settings.request, &census),
+            census,
+            stays_until: AtomicU64::new(0),
+            alone: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             exit_code: AtomicI32::new(stop_code),
         };
@@ -207,25 +214,42 @@ impl<'w> Shared<'w> {
 
     /// A connection came in.
     pub fn arrived(&self, protocol: Protocol) {
-        self.live.fetch_add(1, SeqCst);
-        if protocol.keeps() {
-            self.slot.cell(WorkerCell::Connections).fetch_add(1, Relaxed);
-        }
+        self.census.arrived();
+        self.count(protocol, 1);
     }
 
     /// A connection is gone.
-    pub fn left(&self, connection: Connection) {
-        if let Some(place) = connection.place {
+    pub fn left(&self, mut connection: Connection) {
+        self.forget(&mut connection);
+        self.count(connection.protocol, -1);
+        drop(connection);
+        self.census.left();
+        self.finish_drained();
+    }
+
+    /// The engine has the connection: no thread of this worker is kept busy by it.
+    pub fn lend(&self, connection: &mut Connection) {
+        self.forget(connection);
+        self.count(connection.protocol, -1);
+    }
+
+    /// It came back.
+    pub fn take_back(&self, connection: &Connection) {
+        self.count(connection.protocol, 1);
+    }
+
+    fn count(&self, protocol: Protocol, change: i64) {
+        if protocol.keeps() {
+            self.slot.cell(WorkerCell::Connections).fetch_add(change as u64, Relaxed);
+        }
+    }
+
+    fn forget(&self, connection: &mut Connection) {
+        if let Some(place) = connection.place.take() {
             // Said expressly, as a child process of the app's may hold the socket open beyond our close.
             let _ = self.epoll.delete(&connection.socket);
+            connection.interest = EpollFlags::empty();
             self.inside().lot.release(place);
-        }
-        if connection.protocol.keeps() {
-            self.slot.cell(WorkerCell::Connections).fetch_sub(1, Relaxed);
-        }
-        drop(connection);
-        if self.live.fetch_sub(1, SeqCst) == 1 && self.draining() {
-            self.finish_drained();
         }
     }
 
@@ -431,12 +455,12 @@ impl<'w> Shared<'w> {
     // -- the end
 
     pub fn draining(&self) -> bool {
-        self.draining.load(SeqCst)
+        self.census.draining()
     }
 
     /// Stops accepting; the worker ends with `code` when its last connection is gone. Whether this call began it.
     pub fn drain(&self, code: i32) -> bool {
-        if self.draining.swap(true, SeqCst) {
+        if self.census.drain() {
             return false;
         }
         self.exit_code.store(code, SeqCst);
@@ -447,15 +471,41 @@ impl<'w> Shared<'w> {
 
     /// Ends a worker that drains and has nothing left.
     pub fn finish_drained(&self) {
-        if self.draining() && self.live.load(SeqCst) == 0 {
+        if !self.draining() {
+            return;
+        }
+        let live = self.census.live();
+        let left_behind = if self.alone.load(SeqCst) { self.in_flight() } else { 0 };
+        if live <= left_behind {
             self.finished.store(true, SeqCst);
             signals::wake();
         }
     }
 
+    fn in_flight(&self) -> usize {
+        self.offload.as_ref().map_or(0, Offload::in_flight)
+    }
+
+    /// A worker that has served enough goes on while transfers are under way, for `worker-reload-mercy` at most: nobody takes its place before it is gone.
+    /// `another`: the last request leaves one.
+    pub fn stays_for_transfers(&self, another: bool) -> bool {
+        if !another && self.in_flight() == 0 {
+            return false;
+        }
+        let now = monotonic_ms();
+        let until = now + u64::from(self.settings.reload.worker_mercy) * 1000;
+        let until = self.stays_until.compare_exchange(0, until, SeqCst, SeqCst).map_or_else(|set| set, |_| until);
+        now < until
+    }
+
+    /// A worker that ends of its own accord does not wait for transfers: nobody would serve in its place, and nobody bounds the time.
+    pub fn leave_transfers(&self) {
+        self.alone.store(true, SeqCst);
+    }
+
     /// All threads end after what they do now.
     pub fn finish(&self, code: i32) {
-        self.draining.store(true, SeqCst);
+        self.census.drain();
         self.exit_code.store(code, SeqCst);
         self.finished.store(true, SeqCst);
         signals::wake();

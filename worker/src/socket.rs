@@ -2,10 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{MsgFlags, UnixAddr, recv, send, sendmsg};
 
 use crate::language::Yield;
@@ -53,16 +53,22 @@ pub(crate) fn try_recv(socket: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usi
 
 /// Waits until the socket is ready; false after `seconds` without it. The language's lock is released meanwhile.
 pub(crate) fn wait(socket: BorrowedFd<'_>, ready: Ready, seconds: u32, lock: &dyn Yield) -> io::Result<bool> {
+    wait_for(socket, ready, Duration::from_secs(seconds.into()), lock)
+}
+
+/// As [`wait`], for less than seconds.
+pub(crate) fn wait_for(socket: BorrowedFd<'_>, ready: Ready, patience: Duration, lock: &dyn Yield) -> io::Result<bool> {
     let flags = match ready {
         Ready::Read => PollFlags::POLLIN,
         Ready::Write => PollFlags::POLLOUT,
     };
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds.into());
+    let deadline = Instant::now() + patience;
     let mut result = Ok(false);
     lock.allow(&mut || {
         result = loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            let timeout = PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let milliseconds = left.as_micros().div_ceil(1000);
+            let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(socket.as_fd(), flags)], timeout) {
                 Err(Errno::EINTR) => {}
                 Err(errno) => break Err(errno.into()),
@@ -76,27 +82,4 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, ready: Ready, seconds: u32, lock: &dy
 /// As [`wait`] for writing; a peer that does not read for that long is an error.
 pub(crate) fn wait_to_write(socket: BorrowedFd<'_>, seconds: u32, lock: &dyn Yield) -> io::Result<()> {
     if wait(socket, Ready::Write, seconds, lock)? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
-}
-
-/// Sends `length` bytes of `file` from `offset`.
-pub(crate) fn send_file(
-    socket: BorrowedFd<'_>,
-    file: BorrowedFd<'_>,
-    offset: u64,
-    length: u64,
-    seconds: u32,
-    lock: &dyn Yield,
-) -> io::Result<()> {
-    let mut at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let end = at.saturating_add_unsigned(length);
-    while at < end {
-        let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 20);
-        match sendfile(socket, file, Some(&mut at), count) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => wait_to_write(socket, seconds, lock)?,
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
 }

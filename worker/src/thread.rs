@@ -15,8 +15,9 @@ use crate::connection::{Connection, Received};
 use crate::control::{ToWorker, exit};
 use crate::lead::Lead;
 use crate::log::{Times, diag};
+use crate::offload::Pieces;
 use crate::request::Board;
-use crate::scoreboard::WorkerCell;
+use crate::scoreboard::{CoreCell, WorkerCell};
 use crate::settings::Protocol;
 use crate::shared::{Batch, Event, Shared};
 
@@ -94,7 +95,7 @@ pub(crate) fn run(shared: &Shared<'_>, core: u32) {
             }
             Event::Timer => thread.end_waits(),
             Event::Link => thread.hear_master(),
-            Event::Wake => signals::quiet(),
+            Event::Wake => thread.wake_up(),
             Event::Nothing => {}
         }
     }
@@ -197,7 +198,11 @@ impl Thread<'_> {
                     continue;
                 }
             }
-            match self.exchange(&mut connection) {
+            let next = self.exchange(&mut connection);
+            if let Some(rest) = connection.rest.take() {
+                return self.send_beside(connection, *rest, next);
+            }
+            match next {
                 Next::Receive => {}
                 Next::Keep if connection.has_bytes() => {}
                 Next::Keep if self.shared.draining() => return self.close(connection),
@@ -207,6 +212,34 @@ impl Thread<'_> {
             }
         }
         self.park(connection);
+    }
+
+    /// Has the rest of a response sent by the engine; the connection comes back if anything follows.
+    fn send_beside(&mut self, mut connection: Connection, pieces: Pieces, next: Next) {
+        let Some(offload) = &self.shared.offload else { return self.close(connection) };
+        connection.buffer.park(&mut self.pool);
+        self.shared.lend(&mut connection);
+        offload.send(connection, pieces, next);
+    }
+
+    /// Something may have come back from the engine, or the last of a worker that drains may have ended there.
+    fn wake_up(&mut self) {
+        signals::quiet();
+        let Some(offload) = &self.shared.offload else { return };
+        for (connection, next) in offload.take_returned() {
+            self.shared.take_back(&connection);
+            match next {
+                Next::Linger => self.linger(connection),
+                _ if self.shared.draining() && !connection.has_bytes() => self.close(connection),
+                _ => self.work_on(connection),
+            }
+        }
+        let failed = offload.take_failed();
+        if let Some(board) = self.board.filter(|_| failed > 0) {
+            board.core.cell(CoreCell::WriteErrors).fetch_add(failed, Relaxed);
+            board.worker.cell(WorkerCell::Failed).fetch_add(failed, Relaxed);
+        }
+        self.shared.finish_drained();
     }
 
     /// Lets a connection wait: for a request in half `socket-timeout` seconds, for the next one `http-timeout`.
@@ -335,7 +368,6 @@ impl Thread<'_> {
 
     /// SIGUSR2.
     fn dump(&self) {
-        use crate::scoreboard::CoreCell;
         for core in 0..self.shared.settings.process.threads.max(1) {
             let Some(slot) = self.shared.slot.core(core) else { continue };
             let state = if slot.get(CoreCell::InRequest) == 1 {

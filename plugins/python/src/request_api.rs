@@ -129,7 +129,7 @@ fn is_connected(fd: i32) -> bool {
 fn sendfile(py: Python<'_>, file: &Bound<'_, PyAny>, _chunk: u64, pos: u64, size: u64) -> PyResult<Option<bool>> {
     let length = (size > 0).then_some(size);
     let send = |fd: BorrowedFd<'_>| {
-        with_current(py, |request| request.send_file(fd, pos, length, &Gil))?
+        with_current(py, |request| request.send_file_and_more(fd, pos, length, &Gil))?
             .map(|()| Some(true))
             .map_err(|WriteError::Gone(error)| PyOSError::new_err(format!("write error: {error}")))
     };

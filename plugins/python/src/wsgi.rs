@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use imperator_worker::request::WriteError;
+use imperator_worker::request::{Request, WriteError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -61,7 +61,7 @@ impl Body {
         if let Ok(bytes) = body.cast::<PyBytes>()
             && !self.strict
         {
-            return self.write(py, bytes.as_bytes());
+            return self.write_last(py, bytes.as_bytes());
         }
         if let Ok(wrapper) = body.cast_exact::<FileWrapper>()
             && let Some((fd, position)) = wrapper.get().on_disk(py)
@@ -79,7 +79,10 @@ impl Body {
     fn sequence<'py>(self, py: Python<'py>, length: usize, item: impl Fn(usize) -> Option<Bound<'py, PyAny>>) -> Result<(), Trouble> {
         match length {
             0 => Ok(()),
-            1 => item(0).map_or(Ok(()), |chunk| self.chunk(py, &chunk)),
+            1 => item(0).map_or(Ok(()), |chunk| match chunk.cast::<PyBytes>() {
+                Ok(bytes) => self.write_last(py, bytes.as_bytes()),
+                Err(_) => self.chunk(py, &chunk),
+            }),
             _ => {
                 let chunks: Vec<_> = (0..length).map_while(item).collect();
                 let parts: Option<Vec<&[u8]>> =
@@ -87,7 +90,7 @@ impl Body {
                 match parts {
                     Some(parts) => {
                         self.started(py)?;
-                        Ok(self.slot.with(py, None, |request| request.write_vectored(&parts, &Gil))??)
+                        Ok(self.slot.with(py, None, |request| request.write_last(&parts, &Gil))??)
                     }
                     None => chunks.iter().try_for_each(|chunk| self.chunk(py, chunk)),
                 }
@@ -125,8 +128,17 @@ impl Body {
     }
 
     fn write(self, py: Python<'_>, data: &[u8]) -> Result<(), Trouble> {
+        self.written(py, |request| request.write(data, &Gil))
+    }
+
+    /// All that there is.
+    fn write_last(self, py: Python<'_>, data: &[u8]) -> Result<(), Trouble> {
+        self.written(py, |request| request.write_last(&[data], &Gil))
+    }
+
+    fn written(self, py: Python<'_>, write: impl FnOnce(&mut Request<'_>) -> Result<(), WriteError>) -> Result<(), Trouble> {
         self.slot
-            .with(py, None, |request| if request.status() == 0 && !request.head_sent() { None } else { Some(request.write(data, &Gil)) })?
+            .with(py, None, |request| if request.status() == 0 && !request.head_sent() { None } else { Some(write(request)) })?
             .ok_or_else(not_started)??;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use imperator_worker::pattern::Pattern;
 use imperator_worker::settings::{Expiry, Mapping, ServeMode, Settings, Subject};
 
-use super::{Spec, Status, add_text, flag, int, later, list, maybe_text, no_effect, refused, set_flag, text};
+use super::{Spec, Status, add_text, flag, int, later, list, maybe_text, refused, set_flag, set_number, set_some_number, text};
 use crate::config::values;
 
 macro_rules! map {
@@ -52,14 +52,20 @@ pub static OPTIONS: &[Spec] = &[
     list("static-gzip-dir", &["static-gzip-prefix"], "as static-gzip, for files whose path starts so", add_text!(statics.gzip.directories)),
     list("static-gzip-ext", &["static-gzip-suffix"], "as static-gzip, for files whose name ends so", add_text!(statics.gzip.suffixes)),
     flag("honour-range", &[], "answer Range with parts of files", set_flag!(statics.honour_range)),
-    int("offload-threads", &["offload-thread"], "threads that send files", no_effect("what would block a worker is always sent beside it")),
+    int(
+        "offload-threads",
+        &["offload-thread"],
+        "threads a worker that send what its peers do not take at once (1, started when needed; 0: workers wait)",
+        set_some_number!(request.offload_threads),
+    ),
+    int("offload-timeout", &[], "seconds that a peer may read nothing of what they send (60)", set_number!(request.offload_timeout)),
     text(
         "file-serve-mode",
         &["fileserve-mode"],
         "who sends files: we, or the front end told by x-sendfile or x-accel-redirect",
         Status::Done(serve_mode),
     ),
-    flag("disable-sendfile", &[], "no sendfile()", no_effect("the kernel decides")),
+    flag("disable-sendfile", &[], "files are read and written, not sent by sendfile()", set_flag!(request.disable_sendfile)),
     maybe_text("check-cache", &[], "answer from a cache by PATH_INFO", refused("let nginx or the app cache")),
 ];
 

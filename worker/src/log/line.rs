@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::{Record, Times, escape};
+use super::{Record, Times, Via, escape};
 use crate::settings::Settings;
 
 /// Above this, address, method and URI are left out (uWSGI's own limit of a line).
@@ -37,7 +37,11 @@ fn line(settings: &Settings, r: &Record<'_>, times: &mut Times, [address, method
     out.push(b' ');
     escape(uri, out);
     let (time, unit) = if settings.log.micros { (r.micros, "micros") } else { (r.micros / 1000, "msecs") };
-    let via = if r.by_sendfile { " via sendfile() " } else { " " };
+    let via = match r.via {
+        Via::Worker => " ",
+        Via::Sendfile => " via sendfile() ",
+        Via::Offload => " via offload() ",
+    };
     let _ = write!(out, " => generated {} bytes in {time} {unit}{via}(", r.body_bytes);
     escape(r.var(b"SERVER_PROTOCOL"), out);
     let _ = write!(out, " {}) {} headers in {} bytes ({} switches on core {})", r.status, r.headers, r.head_bytes, r.switches(), r.core);
@@ -86,7 +90,7 @@ mod tests {
         settings.log.x_forwarded_for = true;
         settings.log.memory_report = true;
         settings.request.vhost = true;
-        let r = Record { app: None, app_requests: -1, by_sendfile: true, rss: 3 << 20, ..record(&block) };
+        let r = Record { app: None, app_requests: -1, via: Via::Sendfile, rss: 3 << 20, ..record(&block) };
         let line = text(&settings, &r);
         assert!(
             line.starts_with(
@@ -96,6 +100,8 @@ mod tests {
         );
         assert!(line.contains(r" /a\x0a[pid: 1 => "), "{line}");
         assert!(line.contains(" in 2345 micros via sendfile() ( 200)"), "{line}");
+        let r = Record { via: Via::Offload, ..r };
+        assert!(text(&settings, &r).contains(" micros via offload() ( 200)"));
         assert!(line.ends_with("(0 switches on core 0)"), "{line}");
     }
 

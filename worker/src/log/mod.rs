@@ -48,7 +48,19 @@ pub(crate) struct Record<'r> {
     pub rss: u64,
     pub write_errors: u32,
     pub read_errors: u32,
-    pub by_sendfile: bool,
+    pub via: Via,
+}
+
+/// Who sent the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// The request thread, from memory.
+    #[default]
+    Worker,
+    /// The request thread, from a file.
+    Sendfile,
+    /// The offload engine, at least the rest of it.
+    Offload,
 }
 
 impl Record<'_> {
@@ -141,7 +153,7 @@ pub(crate) mod tests {
             rss: 0,
             write_errors: 0,
             read_errors: 0,
-            by_sendfile: false,
+            via: Via::Worker,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which requests are logged.
 
-use super::Record;
+use super::{Record, Via};
 use crate::settings::Log;
 
 /// All of them; with `disable-logging` only those that another option asks for.
@@ -12,7 +12,7 @@ pub(crate) fn wanted(log: &Log, record: &Record<'_>) -> bool {
         || (log.slow > 0 && record.micros / 1000 >= log.slow)
         || log.big.is_some_and(|bytes| bytes > 0 && record.body_bytes >= bytes)
         || (log.zero && record.body_bytes == 0)
-        || (log.sendfile && record.by_sendfile)
+        || (log.sendfile && record.via != Via::Worker)
         || (log.ioerror && record.write_errors + record.read_errors > 0)
 }
 
@@ -37,7 +37,7 @@ mod tests {
         assert!(!wanted(&Log { big: Some(0), ..off.clone() }, &slow));
         assert!(wanted(&off, &Record { asked: true, ..record(b"") }));
         assert!(wanted(&Log { zero: true, ..off.clone() }, &Record { body_bytes: 0, ..record(b"") }));
-        assert!(wanted(&Log { sendfile: true, ..off.clone() }, &Record { by_sendfile: true, ..record(b"") }));
+        assert!(wanted(&Log { sendfile: true, ..off.clone() }, &Record { via: Via::Sendfile, ..record(b"") }));
         assert!(wanted(&Log { ioerror: true, ..off }, &Record { write_errors: 1, ..record(b"") }));
     }
 }

@@ -1,22 +1,21 @@
 //! The response of one request: its head, how its body is framed, and what was sent of it.
 
-use std::io::{self, IoSlice, Write as _};
+mod batch;
+mod sender;
+
+use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 
 use imperator_protocol::http::Version;
 use imperator_protocol::response::{Asked, Body as Framing, CHUNK_END, ChunkStart, LAST_CHUNK, Plan, ResponseError, ResponseHead, reason};
 
-use crate::language::Yield;
+use crate::language::{NoLock, Yield};
+use crate::offload::{Offload, Pieces};
 use crate::request::{HeadError, WriteError};
 use crate::settings::RequestSettings;
-use crate::socket;
-
-/// Parts that go out in one system call at most.
-const BATCH: usize = 16;
-
-/// Parts of no more than so many bytes together are put into one: to copy them is cheaper than to have the kernel collect them.
-const JOIN: usize = 2048;
+use batch::Batch;
+use sender::{Sender, Way};
 
 /// What the connection allows a response to be.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +38,7 @@ impl Default for Terms {
 }
 
 pub(crate) struct Response<'c> {
-    socket: BorrowedFd<'c>,
-    /// Seconds that a peer may not read.
-    timeout: u32,
+    sender: Sender<'c>,
     /// The request's SERVER_PROTOCOL.
     version: &'c [u8],
     terms: Terms,
@@ -62,7 +59,7 @@ pub(crate) struct Response<'c> {
     /// The peer is gone, or the response was cut: nothing more is sent.
     broken: bool,
     write_errors: u32,
-    by_sendfile: bool,
+    has_file: bool,
 }
 
 /// What became of a response.
@@ -74,12 +71,18 @@ pub(crate) struct Outcome {
 }
 
 impl<'c> Response<'c> {
-    /// `head` is emptied.
-    pub fn new(socket: BorrowedFd<'c>, settings: &'c RequestSettings, version: &'c [u8], terms: Terms, head: &'c mut ResponseHead) -> Self {
+    /// `head` is emptied. Without `offload` a request thread waits for its peer.
+    pub fn new(
+        socket: BorrowedFd<'c>,
+        settings: &'c RequestSettings,
+        version: &'c [u8],
+        terms: Terms,
+        head: &'c mut ResponseHead,
+        offload: Option<&'c Offload>,
+    ) -> Self {
         head.clear();
         Self {
-            socket,
-            timeout: settings.socket_timeout,
+            sender: Sender::new(socket, settings.socket_timeout, !settings.disable_sendfile, offload),
             version,
             terms,
             add: &settings.add_header,
@@ -94,7 +97,7 @@ impl<'c> Response<'c> {
             body_bytes: 0,
             broken: false,
             write_errors: 0,
-            by_sendfile: false,
+            has_file: false,
         }
     }
 
@@ -118,8 +121,14 @@ impl<'c> Response<'c> {
         self.write_errors
     }
 
-    pub fn by_sendfile(&self) -> bool {
-        self.by_sendfile
+    /// At least a part of it came from a file.
+    pub fn has_file(&self) -> bool {
+        self.has_file
+    }
+
+    /// At least a part of it was left to the engine.
+    pub fn is_offloaded(&self) -> bool {
+        self.sender.is_offloaded()
     }
 
     pub fn head_sent(&self) -> bool {
@@ -152,10 +161,19 @@ impl<'c> Response<'c> {
 
     /// Sends parts of the body, the head before them if it is not out yet.
     pub fn write(&mut self, parts: &[&[u8]], lock: &dyn Yield) -> Result<(), WriteError> {
+        self.write_parts(parts, Way { lock, last: false })
+    }
+
+    /// As [`Self::write`], where nothing follows: the peer is not waited for.
+    pub fn write_last(&mut self, parts: &[&[u8]], lock: &dyn Yield) -> Result<(), WriteError> {
+        self.write_parts(parts, Way { lock, last: true })
+    }
+
+    fn write_parts(&mut self, parts: &[&[u8]], way: Way<'_>) -> Result<(), WriteError> {
         self.complete_head();
         let given = parts.iter().map(|p| p.len() as u64).sum::<u64>();
         let allowed = self.allow(given);
-        self.transmit(parts, allowed, lock)
+        self.transmit(parts, allowed, way)
     }
 
     /// How much of `given` body bytes the framing has room for.
@@ -205,12 +223,12 @@ impl<'c> Response<'c> {
     }
 
     /// Sends the head if it is due, and the first `allowed` bytes of `parts`.
-    fn transmit(&mut self, parts: &[&[u8]], allowed: u64, lock: &dyn Yield) -> Result<(), WriteError> {
+    fn transmit(&mut self, parts: &[&[u8]], allowed: u64, way: Way<'_>) -> Result<(), WriteError> {
         if self.broken {
             return Err(WriteError::Gone(io::ErrorKind::BrokenPipe.into()));
         }
         let line = self.chunk_start(allowed);
-        let mut batch = Batch::new(self.socket, self.timeout, lock);
+        let mut batch = Batch::new(&mut self.sender, way);
         let result = batch.fill(if self.sent { &[] } else { self.head.lines() }, line.as_ref(), parts, allowed);
         self.head_is_out();
         self.account(result, allowed)
@@ -235,6 +253,7 @@ impl<'c> Response<'c> {
                 Ok(())
             }
             Err(error) => {
+                self.sender.cut();
                 self.broken = true;
                 self.write_errors += 1;
                 Err(WriteError::Gone(error))
@@ -242,27 +261,35 @@ impl<'c> Response<'c> {
         }
     }
 
-    /// Sends `length` bytes (`None`: up to the end of the file) from `offset`.
-    pub fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, length: Option<u64>, lock: &dyn Yield) -> Result<(), WriteError> {
+    /// Sends `length` bytes (`None`: up to the end of the file) from `offset`. `last`: nothing follows.
+    pub fn send_file(
+        &mut self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        length: Option<u64>,
+        last: bool,
+        lock: &dyn Yield,
+    ) -> Result<(), WriteError> {
         let size = nix::sys::stat::fstat(file).map_err(|e| WriteError::Gone(e.into()))?.st_size.max(0) as u64;
         let there = size.saturating_sub(offset);
         self.complete_head();
         let length = self.allow(length.map_or(there, |l| l.min(there)));
-        self.by_sendfile = true;
+        let way = Way { lock, last };
+        self.has_file = true;
         if length == 0 {
-            return self.transmit(&[], 0, lock);
+            return self.transmit(&[], 0, way);
         }
         if self.broken {
             return Err(WriteError::Gone(io::ErrorKind::BrokenPipe.into()));
         }
-        let result = self.send_file_framed(file, offset, length, lock);
+        let result = self.send_file_framed(file, offset, length, way);
         self.head_is_out();
         self.account(result, length)
     }
 
-    fn send_file_framed(&self, file: BorrowedFd<'_>, offset: u64, length: u64, lock: &dyn Yield) -> io::Result<()> {
+    fn send_file_framed(&mut self, file: BorrowedFd<'_>, offset: u64, length: u64, way: Way<'_>) -> io::Result<()> {
         let line = self.chunk_start(length);
-        let mut batch = Batch::new(self.socket, self.timeout, lock);
+        let mut batch = Batch::new(&mut self.sender, way);
         if !self.sent {
             batch.add(self.head.lines())?;
         }
@@ -270,8 +297,9 @@ impl<'c> Response<'c> {
             batch.add(line.as_bytes())?;
         }
         batch.flush(true)?;
-        socket::send_file(self.socket, file, offset, length, self.timeout, lock)?;
+        self.sender.send_file(file, offset, length, way)?;
         if line.is_some() {
+            let mut batch = Batch::new(&mut self.sender, way);
             batch.add(CHUNK_END)?;
             batch.flush(false)?;
         }
@@ -297,7 +325,7 @@ impl<'c> Response<'c> {
         ] {
             let _ = self.add_header(name, value);
         }
-        let _ = self.write(&[body], lock);
+        let _ = self.write_last(&[body], lock);
     }
 
     /// The first file of this status that can be read.
@@ -311,14 +339,18 @@ impl<'c> Response<'c> {
     }
 
     /// Sends what is still due: the head of an empty response, the last chunk.
-    pub fn finish(&mut self, lock: &dyn Yield) -> Outcome {
+    pub fn finish(&mut self) -> Outcome {
+        let way = Way { lock: &NoLock, last: true };
         if !self.sent && !self.broken {
-            let _ = self.write(&[], lock);
+            let _ = self.write_parts(&[], way);
         }
         if self.framing == Framing::Chunked && !self.broken {
-            let mut batch = Batch::new(self.socket, self.timeout, lock);
+            let mut batch = Batch::new(&mut self.sender, way);
             let result = batch.add(LAST_CHUNK).and_then(|()| batch.flush(false));
             let _ = self.account(result, 0);
+        }
+        if let Err(error) = self.sender.close() {
+            let _ = self.account(Err(error), 0);
         }
         let short = match self.framing {
             Framing::Length(left) if left > 0 && !self.broken && !self.terms.head_request => Some(left),
@@ -326,82 +358,11 @@ impl<'c> Response<'c> {
         };
         Outcome { keep: self.terms.keep && !self.broken && short.is_none(), short }
     }
-}
 
-/// Parts on their way into one system call.
-struct Batch<'a> {
-    socket: BorrowedFd<'a>,
-    timeout: u32,
-    lock: &'a dyn Yield,
-    parts: [IoSlice<'a>; BATCH],
-    used: usize,
-}
-
-impl<'a> Batch<'a> {
-    fn new(socket: BorrowedFd<'a>, timeout: u32, lock: &'a dyn Yield) -> Self {
-        Self { socket, timeout, lock, parts: [IoSlice::new(&[]); BATCH], used: 0 }
+    /// What the peer has not taken of a finished response.
+    pub fn take_rest(&mut self) -> Option<Box<Pieces>> {
+        self.sender.take_rest().map(Box::new)
     }
-
-    fn fill(&mut self, head: &'a [u8], line: Option<&'a ChunkStart>, parts: &[&'a [u8]], allowed: u64) -> io::Result<()> {
-        self.add(head)?;
-        if let Some(line) = line {
-            self.add(line.as_bytes())?;
-        }
-        let mut left = usize::try_from(allowed).unwrap_or(usize::MAX);
-        for part in parts {
-            let part = &part[..part.len().min(left)];
-            left -= part.len();
-            self.add(part)?;
-        }
-        if line.is_some() {
-            self.add(b"\r\n")?;
-        }
-        self.flush(false)
-    }
-
-    fn add(&mut self, part: &'a [u8]) -> io::Result<()> {
-        if part.is_empty() {
-            return Ok(());
-        }
-        if self.used == BATCH {
-            self.flush(true)?;
-        }
-        self.parts[self.used] = IoSlice::new(part);
-        self.used += 1;
-        Ok(())
-    }
-
-    /// Sends all of it, waiting for the peer only when the kernel takes nothing.
-    fn flush(&mut self, more: bool) -> io::Result<()> {
-        let used = std::mem::take(&mut self.used);
-        let mut parts = &mut self.parts[..used];
-        while !parts.is_empty() {
-            match send(self.socket, parts, more) {
-                Ok(n) => IoSlice::advance_slices(&mut parts, n),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket::wait_to_write(self.socket, self.timeout, self.lock)?,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-    if more {
-        return socket::try_send(socket, parts, true);
-    }
-    if let [part] = parts {
-        return socket::try_send_one(socket, part);
-    }
-    if parts.iter().map(|part| part.len()).sum::<usize>() > JOIN {
-        return socket::try_send(socket, parts, false);
-    }
-    let (mut joined, mut end) = ([0; JOIN], 0);
-    for part in parts {
-        joined[end..end + part.len()].copy_from_slice(part);
-        end += part.len();
-    }
-    socket::try_send_one(socket, &joined[..end])
 }
 
 /// Formats into a small buffer of the caller's.
@@ -425,106 +386,4 @@ impl From<ResponseError> for HeadError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-    use std::os::fd::AsFd as _;
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-    use crate::language::NoLock;
-
-    /// What the peer gets of a response that `make` sends, and what became of it.
-    fn sent(settings: &RequestSettings, terms: Terms, make: impl FnOnce(&mut Response<'_>)) -> (String, Outcome) {
-        let (mut peer, ours) = UnixStream::pair().expect("pair");
-        let mut head = ResponseHead::new();
-        let mut response = Response::new(ours.as_fd(), settings, b"HTTP/1.1", terms, &mut head);
-        make(&mut response);
-        let outcome = response.finish(&NoLock);
-        drop(ours);
-        let mut text = String::new();
-        peer.read_to_string(&mut text).expect("read");
-        (text, outcome)
-    }
-
-    const KEPT: Terms = Terms { http: true, keep: true, announce: true, version: Version::Http11, head_request: false };
-
-    #[test]
-    fn any_number_of_parts_goes_out_in_order() {
-        let parts: Vec<_> = (0..50).map(|n| n.to_string()).collect();
-        let slices: Vec<_> = parts.iter().map(|p| p.as_bytes()).collect();
-        let (text, outcome) = sent(&RequestSettings::default(), KEPT, |r| r.write(&slices, &NoLock).expect("write"));
-        let all = parts.concat();
-        assert_eq!(text, format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{all}\r\n0\r\n\r\n", all.len()));
-        assert_eq!(outcome, Outcome { keep: true, short: None });
-    }
-
-    #[test]
-    fn a_content_length_cuts_across_parts_and_calls() {
-        let (text, outcome) = sent(&RequestSettings::default(), Terms::default(), |r| {
-            r.add_header(b"Content-Length", b"5").expect("header");
-            r.write(&[b"ab", b"", b"cd"], &NoLock).expect("write");
-            r.write(&[b"ef", b"gh"], &NoLock).expect("write");
-            assert_eq!((r.body_bytes(), r.headers()), (5, 1));
-        });
-        assert!(text.ends_with("\r\n\r\nabcde"), "{text}");
-        assert_eq!(outcome.short, None);
-    }
-
-    #[test]
-    fn the_configuration_adds_and_removes_headers() {
-        let settings =
-            RequestSettings { add_header: vec!["X-Add: 1".into()], del_header: vec!["x-del".into()], ..RequestSettings::default() };
-        let (text, _) = sent(&settings, Terms::default(), |r| {
-            r.set_status(b"404 Nope").expect("status");
-            r.add_header(b"X-Del", b"1").expect("header");
-            r.write(&[b"x"], &NoLock).expect("write");
-        });
-        assert_eq!(text, "HTTP/1.1 404 Nope\r\nX-Add: 1\r\n\r\nx");
-    }
-
-    #[test]
-    fn a_failure_replaces_what_is_not_out_and_cuts_what_is() {
-        let (text, outcome) = sent(&RequestSettings::default(), KEPT, |r| {
-            r.add_header(b"X-Old", b"1").expect("header");
-            r.fail(500, &NoLock);
-        });
-        assert!(text.starts_with("HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n") && !text.contains("X-Old"), "{text}");
-        assert!(!outcome.keep);
-        let (text, outcome) = sent(&RequestSettings::default(), KEPT, |r| {
-            r.write(&[b"half"], &NoLock).expect("write");
-            r.fail(500, &NoLock);
-            assert!(r.set_status(b"200 OK").is_err() && r.write(&[b"more"], &NoLock).is_err());
-        });
-        assert!(text.ends_with("\r\n\r\n4\r\nhalf\r\n"), "no last chunk: {text}");
-        assert!(!outcome.keep);
-    }
-
-    #[test]
-    fn the_first_page_that_can_be_read_is_the_body_of_a_failure() {
-        let top = tempfile::tempdir().expect("directory");
-        let page = |name: &str, text: &str| {
-            let path = top.path().join(name);
-            std::fs::write(&path, text).expect("write");
-            path.display().to_string()
-        };
-        let error_pages =
-            vec![(404, page("404", "lost")), (500, "/nowhere".into()), (500, page("500", "<h1>broken</h1>")), (500, page("more", "x"))];
-        let settings = RequestSettings { error_pages, ..RequestSettings::default() };
-        let failed = |status| sent(&settings, Terms::default(), |r| r.fail(status, &NoLock)).0;
-        assert!(failed(500).ends_with("Content-Type: text/html\r\nContent-Length: 15\r\n\r\n<h1>broken</h1>"), "{}", failed(500));
-        assert!(failed(404).ends_with("lost"));
-        assert!(failed(503).ends_with("Content-Type: text/plain\r\nContent-Length: 19\r\n\r\nService Unavailable"));
-    }
-
-    #[test]
-    fn a_peer_that_left_is_an_error_once_and_for_all() {
-        let (peer, ours) = UnixStream::pair().expect("pair");
-        drop(peer);
-        let (settings, mut head) = (RequestSettings::default(), ResponseHead::new());
-        let mut response = Response::new(ours.as_fd(), &settings, b"HTTP/1.1", KEPT, &mut head);
-        assert!(response.write(&[b"x"], &NoLock).is_err());
-        assert!(response.write(&[b"x"], &NoLock).is_err());
-        assert_eq!((response.write_errors(), response.body_bytes()), (1, 0));
-        assert!(!response.finish(&NoLock).keep);
-    }
-}
+mod tests;
