@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use imperator::config::{self, Loaded, Mode};
 use imperator::emperor::{self, Place};
 use imperator::master::{self, Start};
 use imperator::{below, cli};
+use imperator_worker::control::Role;
 use imperator_worker::log::diag::say;
 
 /// What uWSGI ends with when it cannot start.
@@ -21,12 +22,16 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<i32> {
+    if let Some(boot) = below::boot()? {
+        return match boot.role {
+            Role::Emperor => emperor::run(&boot.settings, Place::Below { parent: boot.master_pid }),
+            Role::Zygote | Role::Single => Ok(imperator_lua::run(boot)?),
+            Role::Script => bail!("a script is an interpreter's to run"),
+        };
+    }
     let start = Start::of_this_process()?;
     if let Some(resumed) = master::resume(&start) {
         return resumed;
-    }
-    if let Some(boot) = below::boot()? {
-        return emperor::run(&boot.settings, Place::Below { parent: boot.master_pid });
     }
     if let Some(code) = cli::verb(&start.argv, &start.env) {
         return Ok(code);

@@ -10,6 +10,6 @@ pub mod chunked;
 pub mod http;
 pub mod packet;
 pub mod proxy;
-mod reason;
+pub mod reason;
 pub mod response;
 pub mod vars;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::config::table::{CHAPTERS, Spec, Status};
 
 const USAGE: &str = "\
-Usage: imperator [OPTION...] [FILE]     run an instance or an emperor; FILE is .ini, .xml, .yaml or .json
+Usage: imperator [OPTION...] [FILE]     run an instance or an emperor; FILE is .ini, .xml, .yaml, .json or .lua
        imperator check FILE...          say what a configuration means and what is wrong with it; starts nothing
        imperator options [--markdown]   the options, one a line or as a page of the manual
        imperator help                   this text

@@ -28,6 +28,9 @@ const BUILT_IN: &[&str] = &[
     "logfile",
     "logpipe",
     "logsocket",
+    "lua",
+    "lua51",
+    "luajit",
     "nagios",
     "notfound",
     "ping",
@@ -122,7 +125,7 @@ mod tests {
         for name in ["python2", "python27", "pythonx.y", "php", "psgi", "sentry", "python3a.", "rack"] {
             assert_eq!(identify(name), Plugin::Unknown, "{name}");
         }
-        for name in ["http", "logfile", "router_static", "gevent", "0:http"] {
+        for name in ["http", "logfile", "router_static", "gevent", "0:http", "lua", "6:luajit", "lua51_plugin.so"] {
             assert_eq!(identify(name), Plugin::BuiltIn, "{name}");
         }
         assert_eq!(split(" python3 , http,,").collect::<Vec<_>>(), ["python3", "http"]);

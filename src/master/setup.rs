@@ -33,7 +33,7 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     imperator_sys::process::cloexec_from_3()?;
     let vassal = start.var(super::vassal::FD_ENV).is_some();
     let waiting = if vassal { Waiting::default() } else { daemon::detach(settings)? };
-    let python = if wants_pid_namespace(settings) { shim::behind(settings, start) } else { None };
+    let python = if wants_pid_namespace(settings) && settings.wants_python() { shim::behind(settings, start) } else { None };
     daemon::enter_pid_namespace(settings, &signals)?;
     let role = single::role(settings, vassal);
     let mut settings = if role.is_some() { single::without_log_master(settings) } else { settings.clone() };

@@ -1,9 +1,10 @@
-//! Starting a zygote: what happens between the fork and the exec of the user's interpreter.
+//! Starting a zygote: what happens between the fork and the exec of the user's interpreter (or, for Lua alone, of this executable).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use imperator_sys::process::{self, Fork};
@@ -74,8 +75,9 @@ impl Recipe<'_> {
             process::redirect(log, 1)?;
             process::redirect(log, 2)?;
         }
+        let ours = self.ours()?;
         self.give_up(master)?;
-        self.exec(Some(control), master.as_raw())
+        self.exec(ours, Some(control), master.as_raw())
     }
 
     /// `master = false` and `pyrun`: this very process becomes the interpreter. Returns only if that fails.
@@ -83,12 +85,19 @@ impl Recipe<'_> {
     /// # Errors
     /// A privilege that cannot be given up, no interpreter, no extension.
     pub fn in_place(&self) -> Result<std::convert::Infallible> {
+        let ours = self.ours()?;
         limits(self.settings)?;
         if self.place == Place::BeforeExec {
             self.plan.enter(&Hooks::parse(&self.settings.hooks)?)?;
         }
         imperator_sys::spawn::default_signals()?;
-        self.exec(None, 0)
+        self.exec(ours, None, 0)
+    }
+
+    /// This executable, where it is the zygote's: opened before a jail or another user cannot reach it.
+    fn ours(&self) -> Result<Option<File>> {
+        let wanted = !self.settings.wants_python();
+        wanted.then(|| File::open("/proc/self/exe").or_else(|_| File::open(&self.start.binary)).context("this executable")).transpose()
     }
 
     fn give_up(&self, master: Pid) -> Result<()> {
@@ -100,27 +109,27 @@ impl Recipe<'_> {
         Ok(())
     }
 
-    /// Becomes the interpreter. Returns only if that fails.
+    /// Becomes the interpreter, or `ours`, this executable once more. Returns only if that fails.
     ///
     /// # Errors
     /// No interpreter, no extension, or the exec itself.
-    pub fn exec(&self, control: Option<&SeqPacket>, master_pid: i32) -> Result<std::convert::Infallible> {
-        let python = &self.settings.python;
+    pub fn exec(&self, ours: Option<File>, control: Option<&SeqPacket>, master_pid: i32) -> Result<std::convert::Infallible> {
         let mut env = environment(self.start, self.settings);
         put_by_hooks(self.start, &mut env);
         let path = env.iter().find(|(k, _)| k == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v.as_str());
-        let program = interpreter(python, path)?;
-        let extension = extension(&self.start.binary, &python.plugins_dir)?;
+        let program = match ours {
+            Some(executable) => Program::Ours(executable),
+            None => Program::python(&self.settings.python, path, &self.start.binary)?,
+        };
         let boot = self.boot(control, master_pid)?;
         let env = env.iter().map(|(k, v)| format!("{k}={v}")).chain([format!("{BOOT_ENV}={}", boot.as_raw_fd())]);
         let env = env.map(CString::new).collect::<Result<Vec<_>, _>>().context("an environment variable holds a NUL")?;
-        let argv = arguments(&program, python, &extension)?;
         process::set_cloexec(boot.as_fd(), false)?;
-        nix::unistd::execve(&argv[0], &argv, &env).with_context(|| format!("cannot execute {}", program.display()))
+        program.exec(&env)
     }
 
     /// The memfd with all that the new process must know, and the descriptors in it made to survive the exec.
-    fn boot(&self, control: Option<&SeqPacket>, master_pid: i32) -> Result<std::fs::File> {
+    fn boot(&self, control: Option<&SeqPacket>, master_pid: i32) -> Result<File> {
         let mut settings = self.settings.clone();
         if settings.process.chdir.is_some() && settings.privileges.chroot.is_none() {
             // We are there already, and a relative path would be followed twice.
@@ -147,9 +156,9 @@ impl Recipe<'_> {
 }
 
 /// A memfd with `text`, to be read from the start.
-pub fn memfd(name: &str, text: &[u8]) -> Result<std::fs::File> {
+pub fn memfd(name: &str, text: &[u8]) -> Result<File> {
     use std::io::Seek as _;
-    let mut file = std::fs::File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+    let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
     file.write_all(text)?;
     file.rewind()?;
     Ok(file)
@@ -204,6 +213,33 @@ fn put_by_hooks(start: &Start, env: &mut Vec<(String, String)>) {
         if !bookkeeping.contains(&key.as_str()) && !start.env.iter().any(|(k, v)| (k, v) == (&key, &value)) {
             env.retain(|(k, _)| *k != key);
             env.push((key, value));
+        }
+    }
+}
+
+/// An argument that is there for its length: the process writes its title (`uWSGI worker 1`) over its arguments.
+const ROOM: &CStr =
+    c"(started by an imperator master, which tells it in a memfd what it is to be; its title takes the place of these words)";
+
+/// What a zygote executes.
+enum Program {
+    Ours(File),
+    Python { path: PathBuf, argv: Vec<CString> },
+}
+
+impl Program {
+    fn python(python: &Python, path: &str, binary: &Path) -> Result<Self> {
+        let program = interpreter(python, path)?;
+        let argv = arguments(&program, python, &extension(binary, &python.plugins_dir)?)?;
+        Ok(Self::Python { path: program, argv })
+    }
+
+    fn exec(&self, env: &[CString]) -> Result<std::convert::Infallible> {
+        match self {
+            Self::Ours(file) => nix::unistd::fexecve(file, &[c"imperator", ROOM], env).context("cannot execute this executable once more"),
+            Self::Python { path, argv } => {
+                nix::unistd::execve(&argv[0], argv, env).with_context(|| format!("cannot execute {}", path.display()))
+            }
         }
     }
 }

@@ -58,6 +58,28 @@ pub fn listen_queue(listener: BorrowedFd<'_>) -> Result<(u32, u32)> {
     Ok((info.tcpi_unacked, info.tcpi_sacked))
 }
 
+/// Whether a socket, known by its number, is open and has no error pending.
+pub fn is_connected(fd: i32) -> bool {
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: a number that is no open socket makes getsockopt fail, and nothing else.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::SocketError).is_ok_and(|error| error == 0)
+}
+
+/// As [`listen_queue`], of a listener that is known by its number only.
+///
+/// # Errors
+/// It is not open, or no TCP socket.
+pub fn listen_queue_of(listener: i32) -> Result<(u32, u32)> {
+    if listener < 0 {
+        return Err(Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: a number that is no open socket makes the system call fail, and nothing else.
+    listen_queue(unsafe { BorrowedFd::borrow_raw(listener) })
+}
+
 /// Accepts a connection, non-blocking and close-on-exec.
 pub fn accept(listener: BorrowedFd<'_>) -> std::result::Result<OwnedFd, nix::errno::Errno> {
     let fd = nix::sys::socket::accept4(

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 mod background;
 mod emperor;
+mod lua;
 mod statics;
 
 pub use background::{Background, Cron, Daemon};
 pub use emperor::{Emperor, Vassal};
+pub use lua::{Lua, is_lua_mount};
 pub use statics::{Expiry, Gzip, Mapping, ServeMode, Static, Subject};
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
@@ -28,6 +30,7 @@ pub struct Settings {
     pub hooks: Vec<Hook>,
     pub request: RequestSettings,
     pub python: Python,
+    pub lua: Lua,
     pub statics: Static,
     pub log: Log,
     pub stats: Stats,
@@ -43,8 +46,15 @@ pub struct Settings {
 impl Settings {
     /// Whether the configuration names an app of any language.
     pub fn names_app(&self) -> bool {
+        self.python.names_app() || self.lua.names_app()
+    }
+
+    /// Whether the app's processes are a Python's: unless the configuration asks for Lua and for nothing of Python's.
+    pub fn wants_python(&self) -> bool {
         let p = &self.python;
-        p.wsgi_file.is_some() || p.module.is_some() || p.eval.is_some() || !p.mounts.is_empty()
+        let runs = p.names_app() || p.pyrun.is_some() || p.worker_override.is_some() || p.test.is_some();
+        let loads = !p.import.is_empty() || !p.shared_import.is_empty() || self.request.dynamic_apps;
+        runs || loads || !self.lua.is_wanted()
     }
 
     /// `need-app`, whose default depends on the configuration.
@@ -487,6 +497,12 @@ pub struct Python {
     pub single_interpreter: bool,
 }
 
+impl Python {
+    pub fn names_app(&self) -> bool {
+        self.wsgi_file.is_some() || self.module.is_some() || self.eval.is_some() || !self.mounts.is_empty()
+    }
+}
+
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]
 pub struct Log {
@@ -569,5 +585,15 @@ mod tests {
         assert!(settings.need_app());
         settings.process.need_app = Some(false);
         assert!(!settings.need_app());
+    }
+
+    #[test]
+    fn lua_alone_needs_no_python() {
+        let mut settings = Settings::default();
+        assert!(settings.wants_python(), "nothing at all: as ever");
+        settings.lua.load = vec!["a.lua".into()];
+        assert!(!settings.wants_python() && !settings.names_app());
+        settings.python.import = vec!["tasks".into()];
+        assert!(settings.wants_python());
     }
 }

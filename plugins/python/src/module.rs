@@ -2,10 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use imperator_worker::control::FromWorker;
 use imperator_worker::host::{Host, host};
 use imperator_worker::language::Language;
-use imperator_worker::scoreboard::{Status, WorkerCell};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -136,14 +134,12 @@ fn in_farm(_name: Option<Bound<'_, PyAny>>) {}
 /// True in a worker that accepts requests, else None.
 #[pyfunction]
 fn ready() -> PyResult<Option<bool>> {
-    let here = here()?;
-    let accepting = here.scoreboard.worker(here.worker()).is_some_and(|slot| slot.get(WorkerCell::Accepting) != 0);
-    Ok(accepting.then_some(true))
+    Ok(here()?.is_accepting().then_some(true))
 }
 
 #[pyfunction]
 fn total_requests() -> PyResult<u64> {
-    Ok(here()?.scoreboard.total_requests().load(Relaxed))
+    Ok(here()?.total_requests())
 }
 
 #[pyfunction]
@@ -157,30 +153,10 @@ fn worker<'py>(py: Python<'py>, here: &Host, id: u32) -> PyResult<Bound<'py, PyD
     let dict = PyDict::new(py);
     let Some(slot) = here.scoreboard.worker(id) else { return Ok(dict) };
     dict.set_item("id", id)?;
-    let numbers = [
-        ("pid", WorkerCell::Pid),
-        ("requests", WorkerCell::Requests),
-        ("delta_requests", WorkerCell::DeltaRequests),
-        ("signals", WorkerCell::Signals),
-        ("exceptions", WorkerCell::Exceptions),
-        ("rss", WorkerCell::Rss),
-        ("vsz", WorkerCell::Vsz),
-        ("running_time", WorkerCell::RunningTime),
-        ("last_spawn", WorkerCell::LastSpawn),
-        ("respawn_count", WorkerCell::RespawnCount),
-        ("tx", WorkerCell::Tx),
-        ("avg_rt", WorkerCell::AvgRt),
-    ];
-    for (name, cell) in numbers {
-        dict.set_item(name, slot.get(cell))?;
+    for (name, number) in here.worker_numbers(id) {
+        dict.set_item(name, number)?;
     }
-    let status: &[u8] = match slot.get(WorkerCell::Status) {
-        n if n == Status::Busy as u64 => b"busy",
-        n if n == Status::Cheap as u64 => b"cheap",
-        n if n == Status::Pause as u64 => b"pause",
-        _ => b"idle",
-    };
-    dict.set_item("status", PyBytes::new(py, status))?;
+    dict.set_item("status", PyBytes::new(py, here.worker_status(id).as_bytes()))?;
     let mut apps = Vec::new();
     for app in crate::zygote::language().map(|language| language.apps()).unwrap_or_default() {
         let counters = slot.app(app.id);
@@ -203,11 +179,7 @@ fn worker<'py>(py: Python<'py>, here: &Host, id: u32) -> PyResult<Bound<'py, PyD
 /// Resident and virtual size of this process, bytes.
 #[pyfunction]
 fn mem() -> PyResult<(u64, u64)> {
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let mut pages = statm.split(' ').map(|n| n.parse::<u64>().unwrap_or_default());
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().and_then(|n| u64::try_from(n).ok()).unwrap_or(4096);
-    let (vsz, rss) = (pages.next().unwrap_or_default() * page, pages.next().unwrap_or_default() * page);
-    Ok((rss, vsz))
+    Ok(imperator_worker::host::memory()?)
 }
 
 #[pyfunction]
@@ -217,21 +189,16 @@ fn logsize() -> u64 {
 
 #[pyfunction]
 fn micros() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_micros() as u64)
+    imperator_worker::host::micros()
 }
 
 /// Connections that wait to be accepted at a socket.
 #[pyfunction]
 #[pyo3(signature = (socket=0))]
 fn listen_queue(socket: usize) -> PyResult<u64> {
-    let listeners = &here()?.boot.listeners;
-    let listener = listeners
-        .get(socket)
-        .ok_or_else(|| PyValueError::new_err(format!("there is no socket {socket}; there are {}", listeners.len())))?;
-    // SAFETY: the listener stays open as long as the process.
-    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(listener.fd) };
-    // Only TCP sockets tell.
-    Ok(imperator_sys::socket::listen_queue(fd).map_or(0, |(waiting, _)| u64::from(waiting)))
+    let here = here()?;
+    here.listen_queue(socket)
+        .ok_or_else(|| PyValueError::new_err(format!("there is no socket {socket}; there are {}", here.boot.listeners.len())))
 }
 
 #[pyfunction]
@@ -240,18 +207,18 @@ fn log(line: &str) -> bool {
     true
 }
 
-fn ask_master(message: &FromWorker, what: &str) -> PyResult<bool> {
-    here()?.tell_master(message).map(|()| true).map_err(|error| PyRuntimeError::new_err(format!("uwsgi.{what}(): {error}")))
+fn asked(answer: std::io::Result<()>, what: &str) -> PyResult<bool> {
+    answer.map(|()| true).map_err(|error| PyRuntimeError::new_err(format!("uwsgi.{what}(): {error}")))
 }
 
 #[pyfunction]
 fn reload() -> PyResult<bool> {
-    ask_master(&FromWorker::Reload, "reload")
+    asked(here()?.reload(), "reload")
 }
 
 #[pyfunction]
 fn stop() -> PyResult<bool> {
-    ask_master(&FromWorker::Stop, "stop")
+    asked(here()?.stop(), "stop")
 }
 
 #[pyfunction]
@@ -263,10 +230,7 @@ fn setprocname(name: &str) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (accepting=true))]
 fn accepting(accepting: bool) -> PyResult<()> {
-    let here = here()?;
-    if let Some(slot) = here.scoreboard.worker(here.worker()) {
-        slot.cell(WorkerCell::Accepting).store(u64::from(accepting), Relaxed);
-    }
+    here()?.set_accepting(accepting);
     Ok(())
 }
 

@@ -115,12 +115,7 @@ fn disconnect(py: Python<'_>) -> PyResult<()> {
 /// Whether a socket has no error pending.
 #[pyfunction]
 fn is_connected(fd: i32) -> bool {
-    if fd < 0 {
-        return false;
-    }
-    // SAFETY: a number that is no open socket makes getsockopt fail, and nothing else.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::SocketError).is_ok_and(|error| error == 0)
+    imperator_sys::socket::is_connected(fd)
 }
 
 /// Sends a file (a path, a descriptor, or an object with one) as part of the response. None for a path that does not open.

@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 use imperator_sys::process::Fork;
-use imperator_worker::control::{BOOT_ENV, Role};
+use imperator_worker::control::{BOOT_ENV, Boot, Role};
 use imperator_worker::host::Host;
 use imperator_worker::language::Language;
-use imperator_worker::zygote::{self, Load, Runtime, ZygoteError};
+use imperator_worker::settings::{Settings, is_lua_mount};
+use imperator_worker::zygote::{self, Load, Runtime, Together, ZygoteError};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -42,16 +43,20 @@ struct Python3 {
 pub fn run(py: Python<'_>) -> anyhow::Result<i32> {
     let boot = py.import("os")?.getattr("environ")?.call_method1("pop", (BOOT_ENV, py.None()))?;
     let boot: Option<String> = boot.extract()?;
-    let host = zygote::begin(&boot.context("this module is started by imperator, not by hand")?)?;
-    if host.boot.role == Role::Emperor {
+    let boot = Boot::receive(&boot.context("this module is started by imperator, not by hand")?)?;
+    if boot.role == Role::Emperor {
         bail!("an emperor is no Python process");
     }
+    let host = zygote::begin(boot)?;
     let mut python = Python3::prepare(py, host).map_err(|error| explain(py, error))?;
     if host.boot.role == Role::Script {
         let script = host.boot.settings.python.pyrun.as_deref().context("pyrun")?;
         return Ok(python.run_as_main(py, script)?);
     }
-    Ok(zygote::run(host, &mut python)?)
+    if !host.boot.settings.lua.is_wanted() {
+        return Ok(zygote::run(host, &mut python)?);
+    }
+    Ok(zygote::run(host, &mut Together::new(host, Box::new(python), vec![imperator_lua::runtime(host)]))?)
 }
 
 /// An exception of our own code at the start, with its traceback in the log.
@@ -79,7 +84,7 @@ impl Python3 {
         crate::forked::watch(py)?;
         let origins = PyDict::new(py);
         for (name, places) in &settings.origins {
-            origins.set_item(name, PyList::new(py, places)?)?;
+            origins.set_item(name, PyList::new(py, ours(settings, name, places))?)?;
         }
         let say = wrap_pyfunction!(say_from_python, py)?;
         let loader = embedded.loader.bind(py).getattr("Loader")?.call1((&python, origins, settings.request.max_apps, say))?;
@@ -141,6 +146,13 @@ impl Runtime for Python3 {
     fn ready(&mut self, worker: u32) -> Result<(), ZygoteError> {
         Python::attach(|py| self.helpers(py, worker).map_err(|error| explain(py, error)))
     }
+}
+
+/// The places of an option's values, less those of mounts that are Lua's.
+fn ours<'s>(settings: &'s Settings, name: &str, places: &'s [String]) -> Vec<&'s String> {
+    let values = settings.opt.iter().find(|(option, _)| option == name).map_or(&[][..], |(_, values)| values);
+    let lua = |at: usize| name == "mount" && values.get(at).and_then(Option::as_deref).is_some_and(is_lua_mount);
+    places.iter().enumerate().filter(|(at, _)| !lua(*at)).map(|(_, place)| place).collect()
 }
 
 fn enter(directory: &str, option: &str) -> PyResult<()> {

@@ -21,7 +21,7 @@ pub enum What {
     FlagWithValue(String, String),
     #[error("option `{0}` needs a value")]
     MissingValue(String),
-    #[error("unable to load configuration from {0}: the name of a configuration file ends in .ini, .xml, .yaml, .yml, .json or .js{hint}", hint = bare_hint(.0))]
+    #[error("unable to load configuration from {0}: the name of a configuration file ends in .ini, .xml, .yaml, .yml, .json, .js or .lua{hint}", hint = bare_hint(.0))]
     NoConfigurationFile(String),
     #[error("`{key}`: cannot read {file}: {error}")]
     Unreadable { key: String, file: String, error: std::io::Error },

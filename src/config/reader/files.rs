@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::error::{ReadError, What};
 use super::list::List;
 use super::magic::{self, FileFacts};
-use super::{Parsed, SyntaxError, ini, json, source, xml, yaml};
+use super::{Parsed, SyntaxError, ini, json, lua, source, xml, yaml};
 use crate::config::Origin;
 
 /// Files within files.
@@ -20,6 +20,7 @@ pub enum FileFormat {
     Xml,
     Yaml,
     Json,
+    Lua,
     /// The ending tells.
     ByName,
 }
@@ -43,6 +44,7 @@ impl FileFormat {
             "xml" => Self::Xml,
             "yaml" | "yml" => Self::Yaml,
             "json" | "js" => Self::Json,
+            "lua" => Self::Lua,
             _ => return None,
         })
     }
@@ -53,6 +55,7 @@ impl FileFormat {
             Self::Xml => xml::parse(text, (!section.is_empty()).then_some(section)),
             Self::Yaml => yaml::parse(text, name),
             Self::Json => json::parse(text, name),
+            Self::Lua => lua::parse(text),
             Self::Ini | Self::ByName => Ok(ini::parse(text, name)),
         }
     }
@@ -209,6 +212,7 @@ mod tests {
             ("a.yml", Some(FileFormat::Yaml)),
             ("a.json", Some(FileFormat::Json)),
             ("a.js", Some(FileFormat::Json)),
+            ("a.lua", Some(FileFormat::Lua)),
             ("a.ini:x", None),
             (":9090", None),
             ("app.py", None),

@@ -11,6 +11,7 @@ mod files;
 mod ini;
 mod json;
 mod list;
+mod lua;
 mod magic;
 mod options;
 mod source;

@@ -14,7 +14,7 @@ pub static OPTIONS: &[Spec] = &[
     text("wsgi-file", &["file"], "the file that has the app", set_text!(python.wsgi_file)),
     text("callable", &[], "the app's name in it (application)", set_text!(python.callable)),
     text("eval", &[], "Python code that defines the app", set_text!(python.eval)),
-    list("mount", &["worker-mount"], "/PATH=APP: an app below a path", add_text!(python.mounts)),
+    list("mount", &["worker-mount"], "/PATH=APP: an app below a path; a .lua file is a Lua app", Status::Done(mount)),
     text("home", &["virtualenv", "venv", "pyhome"], "the virtual environment", set_text!(python.home)).short('H'),
     text("python-bin", &[], "the interpreter: a path, or a version such as 3.12", set_text!(python.bin)),
     list(
@@ -109,6 +109,14 @@ pub static OPTIONS: &[Spec] = &[
     Spec::new(Kind::OptionalText, "pyshell-oneshot", &[], "as pyshell, once", later("run the interpreter of `home`")),
     list("py-sharedarea", &[], "a shared area from Python", later("use multiprocessing.shared_memory")),
 ];
+
+/// An app of either language, told apart by the file's name.
+fn mount(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let lua = value.is_some_and(imperator_worker::settings::is_lua_mount);
+    let mounts = if lua { &mut settings.lua.mounts } else { &mut settings.python.mounts };
+    mounts.extend(values::text(value)?);
+    Ok(())
+}
 
 fn optimize(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     settings.python.optimize = values::number::<u64>(value)?.min(2) as u8;

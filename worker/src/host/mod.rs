@@ -16,6 +16,10 @@ use crate::Link;
 use crate::control::{BOOT_ENV, Boot, FromWorker};
 use crate::scoreboard::Scoreboard;
 
+mod facts;
+
+pub use facts::{memory, micros};
+
 /// This process and its instance.
 pub struct Host {
     pub boot: Boot,
@@ -45,21 +49,31 @@ pub enum HostError {
 
 static HOST: OnceLock<Host> = OnceLock::new();
 
-/// This process's host; `None` before [`Host::receive`].
+/// This process's host; `None` before [`Host::install`].
 pub fn host() -> Option<&'static Host> {
     HOST.get()
 }
 
-impl Host {
-    /// Reads what the master left in the memfd that the environment names (`number`), and takes the descriptors.
+impl Boot {
+    /// Reads what the master left in the memfd that the environment names: `number` is the value of [`BOOT_ENV`].
     ///
     /// # Errors
-    /// A record or a descriptor that is not there, and a second call.
-    pub fn receive(number: &str) -> Result<&'static Self, HostError> {
+    /// No number, nothing behind it, or no such record.
+    pub fn receive(number: &str) -> Result<Self, HostError> {
         let record = number.parse().map_err(|_| HostError::Number(number.to_owned()))?;
         let mut record = File::from(inherited("the boot record", record)?);
         record.rewind().map_err(|source| HostError::Inherited { what: "the boot record", source })?;
-        let host = Self::of(serde_json::from_reader(BufReader::new(record))?)?;
+        Ok(serde_json::from_reader(BufReader::new(record))?)
+    }
+}
+
+impl Host {
+    /// Makes this process the one that `boot` describes, and takes the descriptors.
+    ///
+    /// # Errors
+    /// A descriptor that is not there, and a second call.
+    pub fn install(boot: Boot) -> Result<&'static Self, HostError> {
+        let host = Self::of(boot)?;
         HOST.set(host).map_err(|_| HostError::Twice)?;
         HOST.get().ok_or(HostError::Twice)
     }
@@ -149,8 +163,8 @@ mod tests {
 
     #[test]
     fn what_the_master_did_not_leave_is_named() {
-        assert!(matches!(Host::receive("x"), Err(HostError::Number(text)) if text == "x"));
-        assert!(matches!(Host::receive("1000000"), Err(HostError::Inherited { what: "the boot record", .. })));
+        assert!(matches!(Boot::receive("x"), Err(HostError::Number(text)) if text == "x"));
+        assert!(matches!(Boot::receive("1000000"), Err(HostError::Inherited { what: "the boot record", .. })));
         assert!(host().is_none());
     }
 }

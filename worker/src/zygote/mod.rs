@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-use crate::control::{FromZygote, Role};
+use crate::control::{Boot, FromZygote, Role};
 use crate::hooks::{HookError, Hooks};
 use crate::host::{Host, HostError};
 use crate::log::diag;
@@ -46,13 +46,12 @@ pub(crate) fn os<T>(what: &'static str, done: Result<T, impl Into<std::io::Error
     done.map_err(|source| ZygoteError::Os { what, source: source.into() })
 }
 
-/// The first deeds of such a process, before its language runs a line: its [`Host`], its name, its tie to the master. `number` is the value of
-/// [`crate::control::BOOT_ENV`], which the caller has taken out of the environment.
+/// The first deeds of such a process, before its language runs a line: its [`Host`], its name, its tie to the master.
 ///
 /// # Errors
-/// The record is not what it should be, or the master is gone.
-pub fn begin(number: &str) -> Result<&'static Host, ZygoteError> {
-    let host = Host::receive(number)?;
+/// A descriptor is missing, or the master is gone.
+pub fn begin(boot: Boot) -> Result<&'static Host, ZygoteError> {
+    let host = Host::install(boot)?;
     diag::install(host.boot.settings.log.date.as_deref());
     if host.boot.role == Role::Zygote {
         os("signals", imperator_sys::signals::calm())?;

@@ -91,11 +91,12 @@ impl Python3 {
         }
         let failures: Vec<String> = self.loader.bind(py).getattr("failures")?.extract()?;
         let apps = self.language.apps();
-        if settings.need_app() && complete && (apps.is_empty() || !failures.is_empty()) {
+        let none = apps.is_empty() && (settings.python.names_app() || !settings.lua.names_app());
+        if settings.need_app() && complete && (none || !failures.is_empty()) {
             let message = if failures.is_empty() { "no app is configured, and need-app holds".into() } else { failures.join("; ") };
             return Ok(Load::Failed { code: exit::FAILED_APP, message });
         }
-        if complete && apps.is_empty() && settings.python.worker_override.is_none() {
+        if complete && none && settings.python.worker_override.is_none() {
             say("*** no app loaded: every request is answered by 500, unless it names an app (dynamic-apps) ***\n");
         } else if let Some(first) =
             apps.first().filter(|app| !matches!(app.mountpoint.as_str(), "" | "/") && !settings.request.no_default_app)
