@@ -61,7 +61,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// The layout for a checked definition; `None` if its size cannot be expressed.
     pub fn of(definition: &Definition) -> Option<Self> {
-        let items = definition.items;
+        let items = Some(definition.items).filter(|items| *items > 0)?;
         let most = if definition.purge_lru { MOST_SHARDS / 4 } else { MOST_SHARDS };
         let shards = usize::try_from((items / SHARD_ITEMS).max(1)).ok()?.min(most);
         let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };

@@ -2,7 +2,7 @@
 //!
 //! # The segment
 //!
-//! One memfd, or the store file, of a size that the definition determines ([`layout`](../src/imperator_cache/layout.rs.html) places the parts):
+//! One memfd, or the store file, of a size that the definition determines (`layout.rs` places the parts):
 //!
 //! ```text
 //! header    magic, version, shape, hash seed, checksum       written once, at creation
@@ -87,6 +87,12 @@ impl Cache {
         let definition = definition.clone().checked()?;
         let memory = store::open(fd, &definition)?;
         Ok(Self { definition, memory, restored: None })
+    }
+
+    /// The same with another time that operations of this process wait for a lock whose holder lives, instead of [`WRITE_PATIENCE`].
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.memory.patience = patience;
+        self
     }
 
     pub fn definition(&self) -> &Definition {

@@ -75,13 +75,13 @@ impl<'s, 'm> Heap<'s, 'm> {
 
     pub fn remove(&self, slot: &Slot<'m>) -> Result<(), Damaged> {
         let place = self.place(slot)?;
-        let last = self.len() - 1;
+        let last = self.len().checked_sub(1).ok_or(Damaged)?;
         let moved = self.slot(last)?;
         self.shard.set(ShardCell::HeapLength, last as u64);
         if place < last {
             self.put(place, &moved);
             self.rise(place)?;
-            self.sink(moved.read(Cell::Place) as usize - 1)?;
+            self.sink((moved.read(Cell::Place) as usize).wrapping_sub(1))?;
         }
         self.publish()
     }

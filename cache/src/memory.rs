@@ -18,6 +18,8 @@ pub(crate) struct Memory {
     pub segment: Segment,
     pub layout: Layout,
     pub seed: u64,
+    /// How long a writer of this process waits for a lock.
+    pub patience: Duration,
 }
 
 /// A slot: cells that describe an item.
@@ -137,6 +139,8 @@ pub(crate) enum Counter {
     Uses,
     /// When a full cache was swept last, unix seconds.
     SweptFull,
+    /// Shards that were put right.
+    Repairs,
 }
 
 /// Counters that are spread over threads.

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::{AcqRel, Release};
 
 use imperator_sys::robust::Busy;
 
-use crate::WRITE_PATIENCE;
 use crate::hash::hash;
 use crate::lru::Heap;
 use crate::memory::{Cell, Counter, Memory, NONE, ShardCell, Slot, State};
@@ -17,7 +16,7 @@ impl<'m> Shard<'m> {
     /// Makes the chains, the heap and the count anew out of the slots that say they belong to this shard; what was half done is dropped.
     #[cold]
     pub fn repair(&self) -> Result<(), Busy> {
-        let pool = Pool::lock(self.memory, WRITE_PATIENCE)?;
+        let pool = Pool::lock(self.memory, self.memory.patience)?;
         self.begin_rebuild();
         let mut live = 0;
         for slot in self.memory.ids().filter_map(|id| self.memory.slot(id)) {
@@ -30,6 +29,7 @@ impl<'m> Shard<'m> {
         self.set(ShardCell::Live, live);
         pool.set_quota(self.number, live);
         self.memory.counter(Counter::Earliest).store(0, Relaxed);
+        self.memory.counter(Counter::Repairs).fetch_add(1, Relaxed);
         self.end_rebuild();
         Ok(())
     }
@@ -61,6 +61,7 @@ impl<'m> Shard<'m> {
         let twin = self.key(slot).and_then(|key| self.find(&key, hash).ok().flatten());
         let version = slot.read(Cell::Version);
         self.set(ShardCell::Version, self.get(ShardCell::Version).max(version));
+        self.memory.counter(Counter::Uses).fetch_max(slot.read(Cell::Used), Relaxed);
         slot.write(Cell::Hash, hash);
         match twin {
             Some(twin) if twin.slot.read(Cell::Version) > version => {
@@ -112,11 +113,12 @@ pub(crate) fn restore(memory: &Memory) -> Result<(u64, u64), Busy> {
             }
         }
     }
-    Pool::lock(memory, WRITE_PATIENCE)?.rebuild();
+    Pool::lock(memory, memory.patience)?.rebuild();
     for number in 0..memory.layout.shards as u32 {
-        let shard = Shard::lock(memory, number, WRITE_PATIENCE)?;
+        let shard = Shard::lock(memory, number, memory.patience)?;
         shard.repair()?;
         kept += shard.get(ShardCell::Live);
     }
+    memory.counter(Counter::Repairs).store(0, Relaxed);
     Ok((kept, dropped))
 }

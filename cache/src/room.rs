@@ -9,7 +9,7 @@ use crate::outcome::{Refused, Stored};
 use crate::pool::{self, Pool};
 use crate::shard::Shard;
 use crate::write::{Trouble, remove};
-use crate::{Cache, WRITE_PATIENCE, expired};
+use crate::{Cache, expired};
 
 /// How long the sweeper waits for a shard: it comes again.
 const SWEEP_PATIENCE: Duration = Duration::from_millis(10);
@@ -27,7 +27,7 @@ impl Cache {
     }
 
     fn clear_shard(&self, number: u32) -> Result<u64, Refused> {
-        let shard = Shard::lock(&self.memory, number, WRITE_PATIENCE).map_err(|_| Refused::Unavailable)?;
+        let shard = Shard::lock(&self.memory, number, self.memory.patience).map_err(|_| Refused::Unavailable)?;
         let slots = match shard.items() {
             Ok(slots) => slots,
             Err(_) => {
@@ -35,7 +35,7 @@ impl Cache {
                 shard.items().map_err(|_| Refused::Unavailable)?
             }
         };
-        let pool = Pool::lock(&self.memory, WRITE_PATIENCE).map_err(|_| Refused::Unavailable)?;
+        let pool = Pool::lock(&self.memory, self.memory.patience).map_err(|_| Refused::Unavailable)?;
         let spare = shard.get(ShardCell::Spare);
         shard.begin_rebuild();
         shard.set(ShardCell::Spare, spare);
@@ -151,7 +151,7 @@ impl Cache {
     fn evict(&self) -> bool {
         for _ in 0..4 * self.memory.layout.shards + 16 {
             let Some((number, second)) = self.oldest_shard() else { return pool::items(&self.memory) < self.memory.layout.items };
-            let Ok(shard) = Shard::lock(&self.memory, number, WRITE_PATIENCE) else { return false };
+            let Ok(shard) = Shard::lock(&self.memory, number, self.memory.patience) else { return false };
             match evict_from(&shard, second) {
                 Ok(true) => return true,
                 Ok(false) => {}

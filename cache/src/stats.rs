@@ -19,6 +19,8 @@ pub struct Stats {
     pub full: u64,
     /// Unix seconds; 0 unless `lastmod`.
     pub last_modified_at: u64,
+    /// Times that something half done was put right, mostly after the death of a process that was writing.
+    pub repairs: u64,
 }
 
 impl Cache {
@@ -31,6 +33,7 @@ impl Cache {
             misses: self.memory.counted(Spread::Misses),
             full: self.memory.counter(Counter::Full).load(Relaxed),
             last_modified_at: self.memory.counter(Counter::LastModified).load(Relaxed),
+            repairs: self.memory.counter(Counter::Repairs).load(Relaxed),
         }
     }
 }

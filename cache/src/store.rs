@@ -15,7 +15,7 @@ use imperator_sys::segment::{Segment, lock_file};
 use crate::layout::{Layout, VERSION};
 use crate::memory::{Counter, Memory};
 use crate::outcome::StoreError;
-use crate::{Cache, Definition, repair};
+use crate::{Cache, Definition, DefinitionError, WRITE_PATIENCE, repair};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"IMPCACHE");
 /// Words of the header: magic, version, shape (6), seed, checksum.
@@ -44,7 +44,10 @@ pub struct Damage {
 }
 
 pub(crate) fn create(definition: &Definition) -> Result<(Memory, Option<Restored>), StoreError> {
-    let layout = Layout::of(definition).ok_or_else(|| crate::DefinitionError::TooBig { name: definition.name.clone() })?;
+    if definition.items == 0 {
+        return Err(DefinitionError::NoItems { name: definition.name.clone() }.into());
+    }
+    let layout = Layout::of(definition).ok_or_else(|| DefinitionError::TooBig { name: definition.name.clone() })?;
     match &definition.store {
         Some(path) => StoreFile { path, definition, layout: &layout }.open(),
         None => Ok((anonymous(definition, layout)?, None)),
@@ -59,7 +62,7 @@ pub(crate) fn open(fd: OwnedFd, definition: &Definition) -> Result<Memory, Store
     let mut header = [0; HEADER];
     header.iter_mut().zip(segment.u64s(0, HEADER)).for_each(|(word, cell)| *word = cell.load(Relaxed));
     match judge(&header, layout.total as u64, &layout) {
-        Verdict::Fits { seed } => Ok(Memory { segment, layout, seed }),
+        Verdict::Fits { seed } => Ok(Memory { segment, layout, seed, patience: WRITE_PATIENCE }),
         _ => Err(handover()),
     }
 }
@@ -69,7 +72,7 @@ fn anonymous(definition: &Definition, layout: Layout) -> Result<Memory, StoreErr
     let segment = Segment::memfd("imperator-cache", layout.total).map_err(failed)?;
     let seed = random();
     header(&layout, seed).iter().zip(segment.u64s(0, HEADER)).for_each(|(word, cell)| cell.store(*word, Relaxed));
-    let memory = Memory { segment, layout, seed };
+    let memory = Memory { segment, layout, seed, patience: WRITE_PATIENCE };
     memory.counter(Counter::Earliest).store(u64::MAX, Relaxed);
     Ok(memory)
 }
@@ -245,7 +248,7 @@ impl StoreFile<'_> {
 
     fn mapped(&self, file: File, seed: u64) -> Result<Memory, StoreError> {
         let segment = Segment::map(file.into(), self.layout.total).map_err(|source| self.failed(source))?;
-        Ok(Memory { segment, layout: self.layout.clone(), seed })
+        Ok(Memory { segment, layout: self.layout.clone(), seed, patience: WRITE_PATIENCE })
     }
 
     /// The file's items. Only slots, keys and values are taken over, each with its checksum checked; all else is made anew.

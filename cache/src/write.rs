@@ -11,7 +11,7 @@ use crate::memory::{Cell, Counter, NONE, ShardCell, Slot, State, write_bytes};
 use crate::outcome::{Full, Math, Refused, Stored};
 use crate::pool::Pool;
 use crate::shard::{Damaged, Found, Shard};
-use crate::{Cache, WRITE_PATIENCE, expired, sum};
+use crate::{Cache, expired, sum};
 
 /// Why a write did not happen under the lock.
 pub(crate) enum Trouble {
@@ -155,7 +155,7 @@ impl Cache {
     }
 
     pub(crate) fn in_numbered_shard<T>(&self, number: u32, mut work: impl FnMut(&Shard<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
-        let shard = Shard::lock(&self.memory, number, WRITE_PATIENCE)?;
+        let shard = Shard::lock(&self.memory, number, self.memory.patience)?;
         match work(&shard) {
             Err(Trouble::Damaged) => {
                 shard.repair()?;
@@ -226,7 +226,7 @@ fn prepare<'m>(shard: &Shard<'m>, another: bool, bytes: usize) -> Result<Slot<'m
         shard.set(ShardCell::Spare, u64::from(NONE));
         return Ok(spare);
     }
-    let pool = Pool::lock(memory, WRITE_PATIENCE)?;
+    let pool = Pool::lock(memory, memory.patience)?;
     if another {
         pool.has_quota().map_err(Trouble::Full)?;
     }
@@ -247,7 +247,7 @@ fn prepare<'m>(shard: &Shard<'m>, another: bool, bytes: usize) -> Result<Slot<'m
 fn keep_spare(shard: &Shard<'_>, slot: &Slot<'_>) -> Result<(), Trouble> {
     let taken = shard.get(ShardCell::Spare) != u64::from(NONE);
     if taken || shard.memory.layout.bitmap {
-        let pool = Pool::lock(shard.memory, WRITE_PATIENCE)?;
+        let pool = Pool::lock(shard.memory, shard.memory.patience)?;
         if taken {
             pool.give(slot);
             return Ok(());
@@ -263,7 +263,7 @@ pub(crate) fn remove(shard: &Shard<'_>, found: &Found<'_>) -> Result<(), Trouble
     shard.unlink(found);
     shard.set(ShardCell::Live, shard.get(ShardCell::Live).wrapping_sub(1));
     Heap::of(shard).map_or(Ok(()), |heap| heap.remove(&found.slot))?;
-    let pool = Pool::lock(shard.memory, WRITE_PATIENCE)?;
+    let pool = Pool::lock(shard.memory, shard.memory.patience)?;
     pool.give(&found.slot);
     pool.set_quota(shard.number, pool.quota(shard.number).saturating_sub(1));
     Ok(())
