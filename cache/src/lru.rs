@@ -17,13 +17,13 @@ pub(crate) fn touch(memory: &Memory, slot: &Slot<'_>) {
     }
     let uses = memory.counter(Counter::Uses);
     if slot.read(Cell::Used) != uses.load(Relaxed) {
-        slot.write(Cell::Used, uses.fetch_add(1, Relaxed) + 1);
+        slot.write(Cell::Used, uses.fetch_add(1, Relaxed).wrapping_add(1));
     }
 }
 
 /// The time of use for an item to come.
 pub(crate) fn tick(memory: &Memory) -> u64 {
-    if memory.layout.lru { memory.counter(Counter::Uses).fetch_add(1, Relaxed) + 1 } else { 0 }
+    if memory.layout.lru { memory.counter(Counter::Uses).fetch_add(1, Relaxed).wrapping_add(1) } else { 0 }
 }
 
 /// A shard's heap; empty unless the cache has LRU. What was read out of it is checked: a wrong entry ends as [`Damaged`].

@@ -116,7 +116,7 @@ impl Cache {
         now: u64,
         mut read: impl FnMut(&Memory, &Slot<'_>, usize) -> Option<T>,
     ) -> Option<(Slot<'_>, T)> {
-        let shard = Shard::lock(&self.memory, self.memory.place(hash).0, READ_PATIENCE).ok()?;
+        let shard = Shard::lock(&self.memory, self.memory.place(hash).0, READ_PATIENCE.min(self.memory.patience)).ok()?;
         let slot = shard.find(key, hash).ok()??.slot;
         if expired(slot.read(Cell::Expires), now) {
             return None;

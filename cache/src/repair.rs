@@ -7,7 +7,7 @@ use imperator_sys::robust::Busy;
 
 use crate::hash::hash;
 use crate::lru::Heap;
-use crate::memory::{Cell, Counter, Memory, NONE, ShardCell, Slot, State};
+use crate::memory::{Cell, Counter, Memory, NONE, ShardCell, Slot, State, read_bytes, same_bytes};
 use crate::pool::Pool;
 use crate::shard::Shard;
 use crate::sum::checksum;
@@ -61,6 +61,8 @@ impl<'m> Shard<'m> {
         let twin = self.key(slot).and_then(|key| self.find(&key, hash).ok().flatten());
         let version = slot.read(Cell::Version);
         self.set(ShardCell::Version, self.get(ShardCell::Version).max(version));
+        // A time that no clock has reached would stay the latest for ever.
+        slot.write(Cell::Used, Some(slot.read(Cell::Used)).filter(|used| *used < 1 << 62).unwrap_or(0));
         self.memory.counter(Counter::Uses).fetch_max(slot.read(Cell::Used), Relaxed);
         slot.write(Cell::Hash, hash);
         match twin {
@@ -92,8 +94,9 @@ fn sound(memory: &Memory, slot: &Slot<'_>) -> Option<u64> {
     let key = memory.key_cells(slot, key_length)?;
     memory.value_cells(slot, length)?;
     let mut bytes = vec![0; key_length];
-    crate::memory::read_bytes(key, &mut bytes);
-    Some(hash(memory.seed, &bytes))
+    read_bytes(key, &mut bytes);
+    // The padding of the last cell takes part in comparisons.
+    same_bytes(key, &bytes).then(|| hash(memory.seed, &bytes))
 }
 
 /// Drops what is not whole from a store that was just opened, and makes everything but the items anew; items kept, and items dropped.

@@ -83,7 +83,7 @@ impl Cache {
         if number as usize >= self.memory.layout.shards {
             return Ok(false);
         }
-        let shard = Shard::lock(&self.memory, number, SWEEP_PATIENCE)?;
+        let shard = Shard::lock(&self.memory, number, SWEEP_PATIENCE.min(self.memory.patience))?;
         let Some(found) = shard.locate(slot)? else { return Ok(false) };
         if !expired(found.slot.read(Cell::Expires), now) {
             return Ok(false);
@@ -177,11 +177,11 @@ impl Cache {
     pub(crate) fn revive(&self) {
         for number in 0..self.memory.layout.shards as u32 {
             if self.memory.shard_died(number) {
-                let _ = Shard::lock(&self.memory, number, SWEEP_PATIENCE);
+                let _ = Shard::lock(&self.memory, number, SWEEP_PATIENCE.min(self.memory.patience));
             }
         }
         if self.memory.pool_died() {
-            let _ = Pool::lock(&self.memory, SWEEP_PATIENCE);
+            let _ = Pool::lock(&self.memory, SWEEP_PATIENCE.min(self.memory.patience));
         }
     }
 }
