@@ -73,6 +73,13 @@ pub(super) fn open(target: &Path, relative: &[u8], safe: &[PathBuf]) -> Result<F
     Ok(Found { file, stat, path, by_link })
 }
 
+/// Opens what `path` was found to be some time ago: `remembered` is checked anew, and has to be a file still.
+pub(super) fn open_remembered(target: &Path, path: PathBuf, remembered: PathBuf, safe: &[PathBuf]) -> Result<Found, Miss> {
+    let file = open_resolved(target, remembered, safe)?;
+    let stat = fstat(file.as_fd()).map_err(|errno| miss(path.clone(), errno))?;
+    if is_file(&stat) { Ok(Found { file, stat, path, by_link: true }) } else { Err(Miss::Nothing) }
+}
+
 /// The path without links, if it still leads to the file with that `stat`.
 pub(super) fn resolved(path: &Path, of: &FileStat) -> Option<PathBuf> {
     let resolved = std::fs::canonicalize(path).ok()?;
@@ -104,16 +111,20 @@ fn open_target(target: &Path, path: PathBuf) -> Result<Found, Miss> {
 
 fn open_elsewhere(target: &Path, path: &Path, safe: &[PathBuf]) -> Result<OwnedFd, Miss> {
     let resolved = std::fs::canonicalize(path).map_err(|_| Miss::Nothing)?;
+    open_resolved(target, resolved, safe)
+}
+
+/// Opens a path that had no link in it a moment ago: one that is there by now came too late.
+fn open_resolved(target: &Path, resolved: PathBuf, safe: &[PathBuf]) -> Result<OwnedFd, Miss> {
     let mut roots = std::iter::once(target).chain(safe.iter().map(PathBuf::as_path)).filter_map(|root| std::fs::canonicalize(root).ok());
     let Some(root) = roots.find(|root| resolved.starts_with(root)) else { return Err(Miss::Outside(resolved)) };
     let rest = resolved.strip_prefix(&root).map_err(|_| Miss::Nothing)?;
     if rest.as_os_str().is_empty() {
         return open_at(AT_FDCWD, &root, OFlag::O_RDONLY, ResolveFlag::RESOLVE_NO_SYMLINKS).map_err(|errno| miss(root, errno));
     }
-    // There was no link in it a moment ago: one that is there by now came too late.
     let base = open_at(AT_FDCWD, &root, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_SYMLINKS);
-    let opened =
-        base.and_then(|base| open_at(base.as_fd(), rest, OFlag::O_RDONLY, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS));
+    let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let opened = base.and_then(|base| open_at(base.as_fd(), rest, OFlag::O_RDONLY, beneath));
     opened.map_err(|errno| miss(resolved, errno))
 }
 
