@@ -123,7 +123,7 @@ impl Answer {
 
     fn send_bytes(&self, request: &mut Request<'_>, first: u64, length: u64) -> Result<(), Trouble> {
         match &self.entity.content {
-            Content::Memory(bytes) => request.write(slice(bytes, first, length)?, &NoLock)?,
+            Content::Memory(bytes) => request.write_last(&[slice(bytes, first, length)?], &NoLock)?,
             Content::File(file) => request.send_file(file.as_fd(), first, Some(length), &NoLock)?,
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Answer {
         self.add_kind(request, Some(&format!("multipart/byteranges; boundary={boundary}")))?;
         request.add_header(b"Content-Length", Number::new(body.len() as u64).as_bytes())?;
         self.add_validators(request)?;
-        request.write(&body, &NoLock)?;
+        request.write_last(&[&body], &NoLock)?;
         Ok(())
     }
 

@@ -194,11 +194,7 @@ impl Statics {
             Err(Miss::Nothing) => {}
             Err(Miss::Outside(end)) => self.complaints.about(end.clone(), now, || {
                 let asked = String::from_utf8_lossy(relative).into_owned();
-                format!(
-                    "security: {asked} leads out of {} to {} and is not served (static-safe would allow it)",
-                    target.display(),
-                    end.display()
-                )
+                format!("security error: {asked} is not under {} or a safe path: it leads to {}", target.display(), end.display())
             }),
             Err(Miss::Refused(path, errno)) => {
                 self.complaints.about(path.clone(), now, || format!("static files: {} cannot be opened: {errno}", path.display()));

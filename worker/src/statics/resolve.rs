@@ -73,13 +73,6 @@ pub(super) fn open(target: &Path, relative: &[u8], safe: &[PathBuf]) -> Result<F
     Ok(Found { file, stat, path, by_link })
 }
 
-/// Opens what `path` was found to be some time ago: `remembered` is checked anew, and has to be a file still.
-pub(super) fn open_remembered(target: &Path, path: PathBuf, remembered: PathBuf, safe: &[PathBuf]) -> Result<Found, Miss> {
-    let file = open_resolved(target, remembered, safe)?;
-    let stat = fstat(file.as_fd()).map_err(|errno| miss(path.clone(), errno))?;
-    if is_file(&stat) { Ok(Found { file, stat, path, by_link: true }) } else { Err(Miss::Nothing) }
-}
-
 /// The path without links, if it still leads to the file with that `stat`.
 pub(super) fn resolved(path: &Path, of: &FileStat) -> Option<PathBuf> {
     let resolved = std::fs::canonicalize(path).ok()?;
