@@ -17,10 +17,10 @@ pub mod command {
     pub const GET: u8 = 0;
     pub const SET: u8 = 1;
     pub const DELETE: u8 = 2;
-    /// The value is an HTTP response; a miss closes the connection.
+    /// The value is an HTTP response.
     pub const PAGE: u8 = 3;
-    /// As [`PAGE`]; a miss is answered with 404.
-    pub const PAGE_OR_404: u8 = 4;
+    /// As [`PAGE`].
+    pub const PAGE_TOO: u8 = 4;
     pub const PROBE: u8 = 5;
     pub const DUMP: u8 = 6;
     /// The answer to [`DUMP`].
@@ -55,7 +55,7 @@ pub enum Request<'b> {
     Delete {
         key: &'b [u8],
     },
-    /// The bare value; on a miss nothing, or a 404.
+    /// The bare value; on a miss nothing if the variable is called `key`, a 404 if it is `get`.
     Page {
         key: &'b [u8],
         or_404: bool,
@@ -165,10 +165,11 @@ impl<'b> Request<'b> {
                 Self::Set { key: fields.take()?, value: fields.take()? }
             }
             command::DELETE => Self::Delete { key: payload },
-            command::PAGE | command::PAGE_OR_404 => {
+            command::PAGE | command::PAGE_TOO => {
                 let vars = Vars::parse(payload).map_err(|_| CacheError::Truncated)?;
-                let key = vars.iter().filter(|(name, _)| matches!(*name, b"key" | b"get")).last();
-                Self::Page { key: key.ok_or(CacheError::Missing("key"))?.1, or_404: modifier2 == command::PAGE_OR_404 }
+                let last = vars.iter().filter(|(name, _)| matches!(*name, b"key" | b"get")).last();
+                let (name, key) = last.ok_or(CacheError::Missing("key"))?;
+                Self::Page { key, or_404: name == b"get" }
             }
             command::PROBE => Self::Probe { key: payload },
             command::DUMP => Self::Dump { cache: payload },
@@ -328,6 +329,7 @@ mod tests {
         assert_eq!(Request::parse(1, b"\x01\x00k\x02\x00vv\x01\x009"), Ok(Request::Set { key: b"k", value: b"vv" }));
         assert_eq!(Request::parse(1, b"\x01\x00k\x03\x00vv"), Err(CacheError::Truncated));
         assert_eq!(Request::parse(4, b"\x03\x00get\x01\x00/"), Ok(Request::Page { key: b"/", or_404: true }));
+        assert_eq!(Request::parse(4, b"\x03\x00key\x01\x00/"), Ok(Request::Page { key: b"/", or_404: false }));
         assert_eq!(Request::parse(3, b"\x01\x00a\x01\x00/"), Err(CacheError::Missing("key")));
         assert_eq!(Request::parse(6, b""), Ok(Request::Dump { cache: b"" }));
         assert_eq!(Request::parse(9, b""), Err(CacheError::Unknown(9)));

@@ -43,7 +43,11 @@ pub fn errors(settings: &Settings, around: &Surroundings) -> Vec<Diagnostic> {
         );
         found.push((&["listen"], text));
     }
-    found.into_iter().map(|(names, text)| Diagnostic::new(&origin(settings, names), text)).collect()
+    let mut diagnostics: Vec<_> = found.into_iter().map(|(names, text)| Diagnostic::new(&origin(settings, names), text)).collect();
+    if let Err(error) = settings.cache.all() {
+        diagnostics.push(Diagnostic::new(&origin(settings, &[error.option()]), error.to_string()));
+    }
+    diagnostics
 }
 
 /// Why there is nothing to run.

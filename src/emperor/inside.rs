@@ -154,6 +154,7 @@ fn become_emperor(settings: &Settings, binary: &Path, argv: &[String], master: P
         generation: 1,
         listeners: vec![],
         scoreboard: -1,
+        caches: vec![],
         control: None,
         request_log: None,
         drop: None,

@@ -43,6 +43,9 @@ pub struct State {
     pub daemons: Vec<super::daemons::KeptDaemon>,
     #[serde(default)]
     pub crons: Vec<super::crons::Entry>,
+    /// What changes of caches are taken on.
+    #[serde(default)]
+    pub cache_peers: super::caching::KeptPeers,
 }
 
 /// One generation's descriptors.
@@ -58,13 +61,20 @@ pub struct Held {
     pub language: String,
     #[serde(default)]
     pub born: BTreeMap<u32, u64>,
+    #[serde(default)]
+    pub caches: Vec<Option<i32>>,
 }
 
 impl State {
     fn descriptors(&self) -> Vec<i32> {
         let of = |held: &Held| {
             let listeners = held.listeners.iter().map(|(fd, _)| *fd);
-            listeners.chain([held.scoreboard]).chain(held.zygote).chain(held.workers.values().copied()).collect::<Vec<_>>()
+            listeners
+                .chain([held.scoreboard])
+                .chain(held.zygote)
+                .chain(held.workers.values().copied())
+                .chain(held.caches.iter().flatten().copied())
+                .collect::<Vec<_>>()
         };
         self.generations
             .iter()
@@ -73,6 +83,7 @@ impl State {
             .chain(self.logs.iter().map(|(_, fd)| *fd))
             .chain(self.answers.iter().map(|(_, fd, _)| *fd))
             .chain(self.zerg.descriptors())
+            .chain(self.cache_peers.iter().map(|(fd, _, _)| *fd))
             .collect()
     }
 }

@@ -4,6 +4,8 @@
 //! [`spawn`] starts the user's interpreter; [`handover`] carries everything over a reload's exec.
 
 mod answers;
+mod caches;
+mod caching;
 mod crons;
 mod daemon;
 mod daemons;

@@ -112,6 +112,7 @@ impl Master {
                 self.tell_emperor(vassal::LOYAL);
             }
             FromWorker::Deadline => self.timers.harakiri = Some(0),
+            FromWorker::ItemsExpire => self.items_expire(),
             FromWorker::Reload => self.obey(&Order::Reload),
             FromWorker::Stop => self.obey(&Order::Stop),
         }

@@ -11,6 +11,7 @@ use imperator_worker::log::diag::say;
 use imperator_worker::scoreboard::Scoreboard;
 use nix::libc::SIGKILL;
 
+use super::caches::CacheSet;
 use super::decide::{Event, Haste};
 use super::handover::{self, Held, State};
 use super::running::{Master, send_signal};
@@ -57,6 +58,7 @@ impl Master {
             apps: r.apps.clone(),
             language: r.language.clone(),
             born: r.born.clone(),
+            caches: r.caches.descriptors(),
         };
         State {
             instance: self.instance.clone(),
@@ -70,6 +72,7 @@ impl Master {
             logs: self.logs.handover().into_iter().map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             answers: self.services.answers.held(),
+            cache_peers: self.kept_peers(),
             zerg: self.zerg.as_ref().map(ZergServer::handover).unwrap_or_default(),
             daemons: self.daemons.handover(),
             crons: self.crons.handover(),
@@ -87,10 +90,14 @@ impl Master {
             Ok(services) => self.services = services,
             Err(error) => say(&format!("statistics, FIFO and touched files are not served: {error:#}")),
         }
+        if let Err(error) = self.open_peers(&settings) {
+            say(&format!("changes of caches are not taken: {error:#}"));
+        }
         if let Err(error) = self.open_zerg(&settings) {
             say(&format!("zergs get no sockets: {error:#}"));
         }
         self.timers.set(&settings, monotonic_ms());
+        self.set_cache_timers(&settings);
         self.last_settings = Some(settings);
         self.up = true;
         let _ = self.services.answer(&self.poll);
@@ -150,6 +157,8 @@ pub(super) fn take_over(held: Held, sockets: &mut BTreeMap<i32, Rc<OwnedFd>>) ->
     let process = &held.settings.process;
     let scoreboard = Scoreboard::open(handover::take(held.scoreboard)?, process.workers, process.threads.max(1))?;
     let packet = |fd: i32| handover::take(fd).map(SeqPacket::from_fd);
+    let caches = held.caches.into_iter().map(|fd| fd.map(handover::take).transpose()).collect::<Result<_>>()?;
+    let caches = CacheSet::adopt(&held.settings, caches)?;
     let workers = held.workers.into_iter().map(|(id, fd)| Ok((id, packet(fd)?))).collect::<Result<_>>()?;
     let (plan, place) = crate::privileges::plan(&held.settings)?;
     Ok(Runtime {
@@ -159,6 +168,7 @@ pub(super) fn take_over(held: Held, sockets: &mut BTreeMap<i32, Rc<OwnedFd>>) ->
         settings: Rc::new(held.settings),
         listeners,
         scoreboard,
+        caches,
         zygote: held.zygote.map(packet).transpose()?,
         workers,
         apps: held.apps,

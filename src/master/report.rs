@@ -30,6 +30,7 @@ impl Master {
         let rows = runtime.listeners.iter().map(|b| SocketRow::of(b.fd.as_fd(), &b.label.name, b.label.protocol.name()));
         let slots = self.instance.generations.iter().find(|g| g.number == number).map(|g| g.workers.as_slice()).unwrap_or_default();
         let workers: Vec<WorkerState> = slots.iter().map(|slot| self.worker_state(runtime, slot)).collect();
+        let snapshot = Snapshot { caches: self.cache_rows(), ..snapshot };
         snapshot.with_sockets(rows.collect()).with_workers(&runtime.scoreboard, &workers, cores)
     }
 

@@ -17,6 +17,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
 use super::answers;
+use super::caching::{CacheTimers, KeptPeers, Peer};
 use super::crons::Crons;
 use super::daemon::Waiting;
 use super::daemons::Daemons;
@@ -71,6 +72,10 @@ pub struct Master {
     pub(super) kept_zerg: zerg::Taken,
     pub(super) daemons: Daemons,
     pub(super) crons: Crons,
+    pub(super) cache_timers: CacheTimers,
+    /// Who is listened to for changes of caches, and what the life before left of that.
+    pub(super) peers: Vec<Peer>,
+    pub(super) kept_peers: KeptPeers,
 }
 
 impl Master {
@@ -103,6 +108,9 @@ impl Master {
             kept_zerg: zerg::Taken::default(),
             daemons: Daemons::default(),
             crons: Crons::default(),
+            cache_timers: CacheTimers::default(),
+            peers: vec![],
+            kept_peers: vec![],
         })
     }
 
@@ -125,6 +133,7 @@ impl Master {
         master.watch_emperor()?;
         master.inside = Inside::resume(state.inside);
         master.kept_answers = answers::take(state.answers)?;
+        master.kept_peers = state.cache_peers;
         master.kept_zerg = zerg::Taken::from(state.zerg)?;
         let mut sockets = BTreeMap::new();
         for held in state.generations {
@@ -152,8 +161,10 @@ impl Master {
         let policy = policy::policy(&settings);
         anyhow::ensure!(policy.workers <= MOST_WORKERS, "workers = {}: {MOST_WORKERS} are the most", policy.workers);
         let number = self.instance.last_generation + 1;
-        let runtime = Runtime::new(settings.clone(), listeners)?;
+        let before: Vec<_> = self.runtimes.values().rev().map(|r| &r.caches).collect();
+        let runtime = Runtime::new(settings.clone(), listeners, &before)?;
         self.services = Services::open(&settings, std::mem::take(&mut self.kept_answers), &self.poll)?;
+        self.open_peers(&settings)?;
         self.open_zerg(&settings)?;
         self.serve_meanwhile()?;
         self.remember_files(&runtime);
@@ -191,6 +202,7 @@ impl Master {
             self.services_due();
             self.daemons_due();
             self.crons_due();
+            self.caches_due();
             self.tell(Event::Tick);
             if let Some(code) = self.finished.filter(|_| self.daemons_ended()) {
                 self.end_crons();
@@ -206,6 +218,8 @@ impl Master {
                 self.logs_due(now),
                 self.daemons.next_deadline(),
                 self.crons.next_deadline(),
+                self.cache_timers.next(),
+                self.peers_rest(),
             ];
             for source in self.poll.wait(deadlines.into_iter().flatten().min(), now)? {
                 self.on_ready(source);
@@ -272,6 +286,7 @@ impl Master {
             generation,
             listeners: &runtime.listeners,
             scoreboard: &runtime.scoreboard,
+            caches: &runtime.caches,
             request_log: self.logs.request_log(),
             log: Some(self.logs.stderr()),
             started_at: self.started_at,
@@ -333,6 +348,7 @@ impl Master {
         let language = if runtime.language.is_empty() { "no language" } else { &runtime.language };
         say(&format!("generation {generation} serves: {apps} app{}, {language}", if apps == 1 { "" } else { "s" }));
         self.timers.set(&settings, monotonic_ms());
+        self.set_cache_timers(&settings);
         self.tell_emperor(vassal::ACCEPTING);
         self.first_time_up(&settings);
         if self.population().is_some_and(|(_, workers)| workers == 0) {

@@ -11,9 +11,10 @@ use imperator_worker::privileges::Plan;
 use imperator_worker::scoreboard::{CoreCell, Scoreboard, Status, WorkerCell};
 use imperator_worker::settings::Settings;
 
+use super::caches::CacheSet;
 use super::decide::Cheaper;
 use super::policy;
-use crate::privileges::{Place, plan};
+use crate::privileges::{Place, as_app, plan};
 use crate::sockets::Bound;
 
 pub struct Runtime {
@@ -22,6 +23,7 @@ pub struct Runtime {
     pub plan: Plan,
     pub place: Place,
     pub scoreboard: Scoreboard,
+    pub caches: CacheSet,
     pub zygote: Option<SeqPacket>,
     /// Our ends of the workers' control pairs.
     pub workers: BTreeMap<u32, SeqPacket>,
@@ -34,18 +36,20 @@ pub struct Runtime {
 
 impl Runtime {
     /// # Errors
-    /// There is no memory for the scoreboard, or no such user.
-    pub fn new(settings: Rc<Settings>, listeners: Vec<Bound>) -> Result<Self> {
+    /// There is no memory for the scoreboard, no such user, or a cache that cannot be had. `before` has those of the generations that run.
+    pub fn new(settings: Rc<Settings>, listeners: Vec<Bound>, before: &[&CacheSet]) -> Result<Self> {
         let process = &settings.process;
         let scoreboard = Scoreboard::create(process.workers, process.threads.max(1)).context("shared memory for the scoreboard")?;
         let cheaper = policy::cheaper(&settings);
         let (plan, place) = plan(&settings)?;
+        let caches = as_app(&plan, place, || CacheSet::make(&settings, before))??;
         let runtime = Self {
             settings,
             listeners,
             plan,
             place,
             scoreboard,
+            caches,
             zygote: None,
             workers: BTreeMap::new(),
             apps: vec![],

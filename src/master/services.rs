@@ -19,6 +19,8 @@ use crate::watch::{Touch, Watcher, watched};
 
 pub const LOGS: u32 = 3;
 pub const ZERG: u32 = 4;
+/// From here on, those on which changes of caches come.
+pub const UDP: u32 = 1000;
 const WATCHER: u32 = 1;
 const FIFO: u32 = 2;
 /// The first of [`Answers`]; the others follow.
@@ -84,6 +86,7 @@ impl Master {
             FIFO => self.read_fifo(),
             LOGS => self.logs.on_ready(),
             ZERG => self.serve_zergs(),
+            UDP.. => self.hear_peer((service - UDP) as usize),
             answer => self.serve_answers(answer.wrapping_sub(ANSWERS)),
         }
     }

@@ -7,9 +7,10 @@ use imperator_worker::scoreboard::Scoreboard;
 use imperator_worker::settings::{Log, Settings};
 
 use super::Start;
+use super::caches::CacheSet;
 use super::spawn::Recipe;
 use crate::logs::Logs;
-use crate::privileges::plan;
+use crate::privileges::{as_app, plan};
 use crate::sockets::Bound;
 
 /// Which role a process without a master has; `None`: there is a master.
@@ -46,6 +47,14 @@ pub fn without_log_master(settings: &Settings) -> Settings {
     Settings { log, ..settings.clone() }
 }
 
+/// Changes from other instances are the master's to take.
+fn without_peers(settings: &Settings) -> Result<()> {
+    for definition in settings.cache.all()?.iter().filter(|d| !d.udp_servers.is_empty()) {
+        say(&format!("warning: cache \"{}\": udp needs a master: changes from other instances are not taken", definition.name));
+    }
+    Ok(())
+}
+
 /// Becomes the interpreter. Returns only if that fails.
 pub fn become_interpreter(
     role: Role,
@@ -57,6 +66,8 @@ pub fn become_interpreter(
 ) -> Result<i32> {
     let scoreboard = Scoreboard::create(settings.process.workers, settings.process.threads.max(1))?;
     let (plan, place) = plan(settings)?;
+    let caches = as_app(&plan, place, || CacheSet::make(settings, &[]))??;
+    without_peers(settings)?;
     let recipe = Recipe {
         role,
         settings,
@@ -64,6 +75,7 @@ pub fn become_interpreter(
         generation: 1,
         listeners,
         scoreboard: &scoreboard,
+        caches: &caches,
         request_log: logs.request_log(),
         log: None,
         started_at,

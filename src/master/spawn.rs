@@ -20,6 +20,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
+use super::caches::CacheSet;
 use super::interpreter::{extension, interpreter};
 use super::{STATE_ENV, Start};
 use crate::privileges::Place;
@@ -33,6 +34,7 @@ pub struct Recipe<'a> {
     pub generation: u64,
     pub listeners: &'a [Bound],
     pub scoreboard: &'a Scoreboard,
+    pub caches: &'a CacheSet,
     pub request_log: Option<BorrowedFd<'a>>,
     /// Descriptors 1 and 2 of the new process, if they are not ours.
     pub log: Option<BorrowedFd<'a>>,
@@ -141,13 +143,15 @@ impl Recipe<'_> {
             generation: self.generation,
             listeners: self.listeners.iter().map(Bound::listener).collect(),
             scoreboard: self.scoreboard.as_fd().as_raw_fd(),
+            caches: self.caches.descriptors(),
             control: control.map(|c| c.as_fd().as_raw_fd()),
             request_log: self.request_log.map(|fd| fd.as_raw_fd()),
             master_pid,
             started_at: self.started_at,
             drop: (self.place == Place::AfterLoad).then(|| self.plan.clone()),
         };
-        let shared = self.listeners.iter().map(|l| l.fd.as_fd()).chain([self.scoreboard.as_fd()]);
+        let shared =
+            self.listeners.iter().map(|l| l.fd.as_fd()).chain([self.scoreboard.as_fd()]).chain(self.caches.iter().map(AsFd::as_fd));
         for fd in shared.chain(control.map(AsFd::as_fd)).chain(self.request_log) {
             process::set_cloexec(fd, false)?;
         }

@@ -1,10 +1,12 @@
 //! Users, groups, and what a process may still do after it has given them up. The names of the configuration become numbers here, once,
 //! in the master; [`imperator_worker::privileges`] carries the plan out in the process that gives something up.
 
+mod borrowed;
 mod groups;
 mod identity;
 mod plan;
 
+pub use borrowed::as_app;
 pub use groups::join_cgroups;
 pub use identity::{IdentityError, group, owner, user};
 pub use plan::{Place, plan, wants_pid_namespace};

@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 
 use imperator_protocol::vars::Vars;
 use imperator_worker::control::App;
+use imperator_worker::host::cache::CacheRow;
 use imperator_worker::scoreboard::{CoreCell, CoreSlot, Scoreboard, Status, WorkerCell, WorkerSlot};
 use serde::Serialize;
 
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub daemons: Vec<DaemonRow>,
     /// Name and the pid of the holder, one pair an object.
     pub locks: Vec<BTreeMap<String, i32>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CacheRow>,
     pub sockets: Vec<SocketRow>,
     pub workers: Vec<WorkerRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -37,6 +37,9 @@ pub struct Boot {
     pub listeners: Vec<Listener>,
     /// The memfd of this generation's [`crate::scoreboard::Scoreboard`].
     pub scoreboard: i32,
+    /// The memory of each cache of `settings.cache`, in their order; `None` for one that is not on this host.
+    #[serde(default)]
+    pub caches: Vec<Option<i32>>,
     /// The zygote's end of the control pair; absent for [`Role::Single`].
     pub control: Option<i32>,
     /// A pipe or file that takes whole request log lines; `None`: descriptor 2.
@@ -117,6 +120,8 @@ pub enum FromWorker {
     /// A request set a deadline of its own (`uwsgi.set_user_harakiri`): the master, which sleeps until the next one that it knows, has to look at
     /// the scoreboard.
     Deadline,
+    /// An item that expires was stored in a cache: the master, which sleeps as long as there is none, has to sweep.
+    ItemsExpire,
     /// `uwsgi.reload()`: reload the instance, gracefully.
     Reload,
     /// `uwsgi.stop()`.

@@ -8,6 +8,7 @@ use imperator_protocol::packet::{Packet, modifier, push_ping_reply};
 use imperator_protocol::proxy;
 use imperator_protocol::response::{CONTINUE, push_error_page};
 
+use crate::cache_server;
 use crate::connection::Connection;
 use crate::control::FromWorker;
 use crate::intake::{self, Intake, Refusal};
@@ -46,6 +47,13 @@ impl Thread<'_> {
                 Next::Receive
             }
             Intake::Refused(refusal) => self.refuse(connection, &refusal),
+            Intake::Packet(packet) if packet.header.modifier1 == modifier::CACHE => {
+                let length = packet.length();
+                match crate::host::host() {
+                    Some(host) => cache_server::answer(host.caches(), connection, length, request.socket_timeout),
+                    None => unavailable(modifier::CACHE),
+                }
+            }
             Intake::Packet(packet) => answer_packet(connection, packet),
             Intake::Request(incoming) if shared.modifiers.contains(&incoming.modifier1) => {
                 let served = self.serve(connection, &incoming);

@@ -7,6 +7,7 @@
 mod account;
 mod body;
 mod buffer;
+mod cache_server;
 mod clock;
 mod connection;
 pub mod control;

@@ -7,11 +7,13 @@
 use serde::{Deserialize, Serialize};
 
 mod background;
+mod cache;
 mod emperor;
 mod lua;
 mod statics;
 
 pub use background::{Background, Cron, Daemon};
+pub use cache::{CacheSettings, CacheSettingsError, OldCache, Preload, PreloadWhat};
 pub use emperor::{Emperor, Vassal};
 pub use lua::{Lua, is_lua_mount};
 pub use statics::{Expiry, Gzip, Mapping, ServeMode, Static, Subject};
@@ -35,6 +37,7 @@ pub struct Settings {
     pub log: Log,
     pub stats: Stats,
     pub background: Background,
+    pub cache: CacheSettings,
     pub emperor: Emperor,
     pub vassal: Vassal,
     /// `uwsgi.opt`: every key of the list in order of first appearance with its values; `None` is an option without a value (True in Python).

@@ -2,6 +2,7 @@
 //!
 //! [`main`] is what the interpreter of a zygote runs. Read [`zygote`] first (load, fork, serve), then [`python`] (the way of a request).
 
+mod cache;
 mod dynamic;
 mod embedded;
 mod environ;

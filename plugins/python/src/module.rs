@@ -17,6 +17,7 @@ pub fn install(py: Python<'_>, host: &'static Host) -> PyResult<()> {
     facts(&module, host)?;
     functions(&module)?;
     crate::request_api::add(&module)?;
+    crate::cache::add(&module)?;
     crate::embedded::add_descriptors(&module)?;
     crate::not_built::add(&module, host)?;
     py.import("sys")?.getattr("modules")?.set_item("uwsgi", module)

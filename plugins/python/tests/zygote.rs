@@ -51,6 +51,7 @@ fn start(files: &[(&str, &str)], settings: impl FnOnce(&mut Settings)) -> Zygote
             port: Some(port),
         }],
         scoreboard: board.as_fd().as_raw_fd(),
+        caches: vec![],
         control: Some(there.as_fd().as_raw_fd()),
         request_log: None,
         master_pid: std::process::id() as i32,

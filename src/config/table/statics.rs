@@ -3,7 +3,7 @@
 use imperator_worker::pattern::Pattern;
 use imperator_worker::settings::{Expiry, Mapping, ServeMode, Settings, Subject};
 
-use super::{Spec, Status, add_text, flag, int, later, list, maybe_text, refused, set_flag, set_number, set_some_number, text};
+use super::{Spec, Status, add_text, flag, int, list, maybe_text, refused, set_flag, set_number, set_some_number, text};
 use crate::config::values;
 
 macro_rules! map {
@@ -37,8 +37,8 @@ pub static OPTIONS: &[Spec] = &[
     list("static-safe", &[], "a directory that links may lead to", add_text!(statics.safe)),
     list("mimefile", &["mime-file"], "a file of MIME types, instead of /etc/mime.types", add_text!(statics.mimefile)),
     list("static-skip-ext", &[], "leave paths and files that end so to the app", add_text!(statics.skip_ext)),
-    int("static-cache-paths", &[], "seconds to remember where a file is", later("the file system's own cache is fast")),
-    text("static-cache-paths-name", &[], "the cache for it", later("the file system's own cache is fast")),
+    int("static-cache-paths", &[], "seconds to remember the file of a path, in a cache", super::set_number!(cache.static_paths)),
+    text("static-cache-paths-name", &[], "the cache for it (the default one)", super::set_text!(cache.static_paths_name)),
     list("static-expires", &[], "REGEX SECONDS: an Expires header by file", expires!(File, false)),
     list("static-expires-mtime", &[], "as static-expires, from the file's time", expires!(File, true)),
     list("static-expires-type", &[], "TYPE=SECONDS: an Expires header by MIME type", expires!(Type, false)),

@@ -3,6 +3,8 @@
 //! One value a process, set once at the start; a fork changes only the worker's number and its control socket. Python's module and Lua's table are
 //! thin bindings of its methods: a service is written here once and has the same name in each language.
 
+pub mod cache;
+
 use std::fs::File;
 use std::io::{BufReader, Seek as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,6 +26,7 @@ pub use facts::{memory, micros};
 pub struct Host {
     pub boot: Boot,
     pub scoreboard: Arc<Scoreboard>,
+    caches: cache::Caches,
     /// The zygote's end of its pair; taken by its loop.
     control: Mutex<Option<SeqPacket>>,
     listeners: Mutex<Vec<OwnedFd>>,
@@ -43,6 +46,8 @@ pub enum HostError {
     Record(#[from] serde_json::Error),
     #[error("{what}: {source}")]
     Inherited { what: &'static str, source: std::io::Error },
+    #[error(transparent)]
+    Cache(#[from] cache::OpenError),
     #[error("this process has its instance already")]
     Twice,
 }
@@ -85,7 +90,10 @@ impl Host {
         let control = boot.control.map(|fd| inherited("control socket", fd)).transpose()?;
         let listeners = boot.listeners.iter().map(|l| inherited("listener", l.fd)).collect::<Result<_, _>>()?;
         let request_log = boot.request_log.map(|fd| inherited("request log", fd)).transpose()?;
+        let caches = boot.caches.iter().map(|fd| fd.map(|fd| inherited("cache", fd)).transpose()).collect::<Result<_, _>>()?;
+        let caches = cache::Caches::open(&boot.settings, caches)?;
         Ok(Self {
+            caches,
             scoreboard: Arc::new(scoreboard),
             control: Mutex::new(control.map(SeqPacket::from_fd)),
             listeners: Mutex::new(listeners),

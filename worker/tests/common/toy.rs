@@ -143,6 +143,7 @@ pub fn main(directory: &Path) -> ! {
         generation: 1,
         listeners: described,
         scoreboard: -1,
+        caches: vec![],
         control: None,
         request_log: None,
         master_pid: 0,
