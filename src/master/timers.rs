@@ -8,14 +8,18 @@ use imperator_sys::process::monotonic_ms;
 use imperator_worker::log::diag::say;
 use imperator_worker::scoreboard::{CoreCell, Scoreboard};
 use imperator_worker::settings::{Limits, Settings};
+use imperator_worker::watchdog;
 
-use super::decide::{Event, Load, Ms, Stage, Stuck, stuck};
+use super::decide::{Event, Load, Ms, Stage, Stuck, hopeless, stuck};
 use super::order::Order;
 use super::poll::Source;
 use super::running::Master;
 
 /// The cheaper algorithm counts in these.
 const TICK: Ms = 1000;
+
+/// Between two looks at requests over their time.
+const STUCK: Ms = 250;
 
 /// When each of them is due; `None`: not needed.
 #[derive(Default)]
@@ -51,12 +55,14 @@ impl Timers {
     }
 }
 
-/// One request over its time, with all that is to be said about it.
+/// Requests of one worker over their time.
 struct Strike {
     generation: u64,
     worker: u32,
     pid: i32,
     stuck: Vec<Stuck>,
+    /// The requests beside them.
+    neighbours: bool,
 }
 
 impl Master {
@@ -100,14 +106,16 @@ impl Master {
                 let (stuck, then) = stuck(cores, limit, now);
                 next = next.into_iter().chain(then).min();
                 if !stuck.is_empty() {
-                    strikes.push(Strike { generation: generation.number, worker: slot.id, pid: running.pid, stuck });
+                    let busy = |id: &u32| board.core(*id).is_some_and(|c| c.get(CoreCell::InRequest) == 1);
+                    let neighbours = (0..runtime.scoreboard.cores()).filter(busy).count() > stuck.len();
+                    strikes.push(Strike { generation: generation.number, worker: slot.id, pid: running.pid, stuck, neighbours });
                 }
             }
         }
         self.timers.harakiri = next;
         if !strikes.is_empty() {
             // Who is not struck now (a short queue) or does not end is looked at again.
-            self.timers.harakiri = Some(next.unwrap_or(Ms::MAX).min(now + TICK));
+            self.timers.harakiri = Some(next.unwrap_or(Ms::MAX).min(now + STUCK));
         }
         strikes.into_iter().for_each(|strike| self.strike(&strike));
     }
@@ -119,21 +127,31 @@ impl Master {
         if limits.harakiri_queue_threshold > 0 && runtime.listeners.iter().map(queue).max().unwrap_or(0) < limits.harakiri_queue_threshold {
             return;
         }
-        if self.instance.is_struck(strike.generation, strike.worker) {
+        let (generation, worker, pid, now) = (strike.generation, strike.worker, strike.pid, monotonic_ms());
+        let graceful = limits.harakiri_graceful_timeout > 0;
+        // `set_user_harakiri` without the option: the worker has no thread for it.
+        let watched = watchdog::wanted(&runtime.settings);
+        let known = |s: &&Stuck| self.instance.is_struck(generation, worker, s.core, s.deadline);
+        let fresh: Vec<&Stuck> = strike.stuck.iter().filter(|s| !known(s)).collect();
+        if fresh.is_empty() {
+            let mercy = watchdog::neighbours_ms(&runtime.settings);
+            let late = strike.stuck.iter().map(|s| now.saturating_sub(s.deadline)).max().unwrap_or(0);
+            if !graceful && hopeless(late, watched, strike.neighbours, mercy) {
+                self.tell(Event::Hopeless { generation, worker });
+            }
             return;
         }
-        let graceful = limits.harakiri_graceful_timeout > 0;
-        let (worker, pid) = (strike.worker, strike.pid);
         say(&format!("*** HARAKIRI ON WORKER {worker} (pid: {pid}, try: 1, graceful: {}) ***", if graceful { "yes" } else { "no" }));
-        strike.stuck.iter().for_each(|s| say(&obituary(&runtime.scoreboard, worker, s.core)));
+        fresh.iter().for_each(|s| say(&obituary(&runtime.scoreboard, worker, s.core)));
         if limits.harakiri_verbose {
             for file in ["syscall", "wchan"] {
                 let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
                 say(&format!("HARAKIRI: -- {file}> {}", text.trim()));
             }
         }
+        let stuck = strike.stuck.iter().map(|s| (s.core, s.deadline)).collect();
         let graceful = graceful.then(|| (limits.harakiri_graceful_signal, Ms::from(limits.harakiri_graceful_timeout) * 1000));
-        self.tell(Event::Harakiri { generation: strike.generation, worker, graceful });
+        self.tell(Event::Harakiri { generation, worker, stuck, graceful, drain: !watched && strike.neighbours });
     }
 
     fn look_for_big_workers(&mut self, limits: &Limits) {

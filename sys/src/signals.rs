@@ -110,6 +110,12 @@ extern "C" fn on_signal(number: libc::c_int) {
     wake();
 }
 
+/// As if a signal of that bit had come.
+pub fn order(bit: u32) {
+    PENDING.fetch_or(bit, SeqCst);
+    wake();
+}
+
 /// Makes the descriptor readable: for threads that have to look at something.
 pub fn wake() {
     if let Some(wake) = WAKE.get() {

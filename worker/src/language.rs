@@ -28,6 +28,14 @@ pub trait Language: Send + Sync {
     /// All errors of the app's are dealt with inside (logged, and 500 if nothing was sent yet); the value only says what the loop has to do next.
     fn serve(&self, request: &mut Request<'_>) -> After;
 
+    /// Has the request of that core end soon, with a 504, by whatever means the language has; whether it has any for what runs there. Called by
+    /// a thread that is none of the request threads, and may wait for the language's lock. The request may have ended meanwhile: then nothing
+    /// may happen to the next one.
+    fn interrupt(&self, core: u32) -> bool {
+        let _ = core;
+        false
+    }
+
     /// Called once after the last request, before the process ends (atexit handlers). Not called when the process is killed.
     fn teardown(&self);
 }

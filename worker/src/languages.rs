@@ -104,6 +104,11 @@ impl Language for Languages {
         self.of(request).serve(request)
     }
 
+    /// One of them runs it, and the others know nothing of it.
+    fn interrupt(&self, core: u32) -> bool {
+        self.languages.iter().any(|language| language.interrupt(core))
+    }
+
     fn teardown(&self) {
         self.languages.iter().rev().for_each(|language| language.teardown());
     }

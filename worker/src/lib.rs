@@ -39,6 +39,7 @@ mod shared;
 mod socket;
 mod statics;
 mod thread;
+pub mod watchdog;
 pub mod zygote;
 
 pub use link::Link;

@@ -280,10 +280,11 @@ impl<'c> Request<'c> {
         }
     }
 
-    /// Seconds from now at which the master kills this worker (`uwsgi.set_user_harakiri`); 0: takes that back.
+    /// Seconds from now at which harakiri ends this request (`uwsgi.set_user_harakiri`); 0: takes that back.
     pub fn set_harakiri(&mut self, seconds: u32) {
         let deadline = if seconds == 0 { 0 } else { clock::monotonic_ms() + u64::from(seconds) * 1000 };
         self.parts.board.core.cell(CoreCell::Deadline).store(deadline, Relaxed);
+        crate::watchdog::ring();
     }
 
     // -- for the loop

@@ -14,6 +14,10 @@ use crate::log::diag;
 use crate::scoreboard::{Scoreboard, Status, WorkerCell};
 use crate::shared::Shared;
 use crate::thread;
+use crate::watchdog;
+
+/// Bytes. It calls no language, and formats one line.
+const WATCHDOG_STACK: usize = 128 * 1024;
 
 /// What a worker is started with.
 pub struct WorkerConfig {
@@ -66,11 +70,19 @@ fn run(config: &WorkerConfig, language: &dyn Language) -> io::Result<i32> {
                 return Err(error);
             }
         }
+        if watchdog::wanted(shared.settings) {
+            let watch = || watchdog::watch(scope, &shared);
+            let spawned = std::thread::Builder::new().name("watchdog".into()).stack_size(WATCHDOG_STACK).spawn_scoped(scope, watch);
+            if let Err(error) = spawned {
+                diag::say(&format!("harakiri has no thread here, and ends whole workers: {error}"));
+            }
+        }
         shared.open();
         if let Some(link) = &config.link {
             link.tell(&FromWorker::Accepting { apps: language.apps() });
         }
         thread::run(&shared, 0);
+        watchdog::end();
         Ok(())
     })?;
     shared.slot.cell(WorkerCell::Accepting).store(0, Relaxed);

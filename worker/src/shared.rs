@@ -469,6 +469,11 @@ impl<'w> Shared<'w> {
         true
     }
 
+    /// Connections that there are.
+    pub fn live(&self) -> usize {
+        self.live.load(SeqCst)
+    }
+
     /// Ends a worker that drains and has nothing left.
     pub fn finish_drained(&self) {
         if !self.draining() {

@@ -8,6 +8,7 @@ mod embedded;
 mod environ;
 mod errors;
 mod forked;
+mod harakiri;
 mod input;
 mod module;
 mod not_built;

@@ -184,6 +184,7 @@ impl PythonLanguage {
         let worker = self.host.worker();
         let interpreter = self.embedded.interpreter.bind(py);
         interpreter.call_method1("name_thread", (worker, core))?;
+        crate::harakiri::enter(py, core, slot)?;
         if core == 0 {
             interpreter.call_method0("stacks_on_signal")?; // the loop has put its own handlers into place just before
         }
@@ -243,9 +244,14 @@ impl PythonLanguage {
         if crate::forked::foreign() {
             crate::forked::end(py, &self.embedded, result);
         }
+        let struck = slot.harakiri.settle();
         let name = || format!("app {id} (mountpoint='{}')", app.mountpoint);
         let after = match result {
             Ok(()) | Err(Trouble::Gone) => After::Continue,
+            Err(Trouble::Raised(error)) if struck && error.is_instance_of::<crate::harakiri::Harakiri>(py) => {
+                crate::harakiri::answer(py, slot, &name(), &error);
+                After::Continue
+            }
             Err(Trouble::Raised(error)) => self.policy.deal_with(py, slot, serial, &environ, &name(), &error),
             Err(Trouble::Refused(why)) => {
                 let error = pyo3::exceptions::PyTypeError::new_err(format!("{}: {why}", name()));
@@ -340,6 +346,10 @@ impl Language for PythonLanguage {
 
     fn serve(&self, request: &mut Request<'_>) -> After {
         Python::attach(|py| self.call(py, request))
+    }
+
+    fn interrupt(&self, core: u32) -> bool {
+        crate::harakiri::interrupt(core)
     }
 
     fn teardown(&self) {

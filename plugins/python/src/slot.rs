@@ -10,9 +10,12 @@ use imperator_worker::request::Request;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::harakiri::Target;
+
 /// One for each core, made once and never freed.
 pub struct Slot {
     held: Mutex<Held>,
+    pub harakiri: Target,
 }
 
 struct Held {
@@ -45,7 +48,7 @@ fn no_request() -> PyErr {
 
 impl Slot {
     pub fn leak() -> &'static Self {
-        Box::leak(Box::new(Self { held: Mutex::new(Held { request: std::ptr::null_mut(), serial: 0 }) }))
+        Box::leak(Box::new(Self { held: Mutex::new(Held { request: std::ptr::null_mut(), serial: 0 }), harakiri: Target::default() }))
     }
 
     /// Makes `request` reachable through this slot, and this slot the current one of the thread, until the value is dropped.
@@ -68,6 +71,11 @@ impl Slot {
         // SAFETY: `Occupied` keeps the unique borrow that this pointer was made of, and takes the pointer away, under this mutex, before the borrow ends.
         let request = unsafe { held.request.as_mut() };
         request.map(f).ok_or_else(no_request)
+    }
+
+    /// Whether a request is served that waits for nothing of the container's.
+    pub fn is_occupied(&self) -> bool {
+        self.held.try_lock().is_ok_and(|held| !held.request.is_null())
     }
 
     /// Another thread may hold the mutex while it waits for the network, without the interpreter's lock: so this waits without it, too.

@@ -3,7 +3,7 @@
 use super::{Spec, Status, flag, int, later, long, megabytes, no_effect, set_flag, set_number, set_some_number};
 
 pub static OPTIONS: &[Spec] = &[
-    int("harakiri", &[], "kill a worker whose request lasts longer than so many seconds", set_number!(limits.harakiri))
+    int("harakiri", &[], "end a request that lasts longer than so many seconds, with its worker if need be", set_number!(limits.harakiri))
         .short('t')
         .with_master(),
     flag("harakiri-verbose", &[], "log what the killed worker waited for", set_flag!(limits.harakiri_verbose)).with_master(),

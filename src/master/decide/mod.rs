@@ -25,7 +25,7 @@ pub use cheaper::{Cheaper, Load};
 pub use cron::next_due;
 pub use daemon::{DaemonAct, DaemonEvent, DaemonLife, Rule, Watched};
 pub use generation::{Generation, Stage, Zygote};
-pub use harakiri::{Stuck, stuck};
+pub use harakiri::{Stuck, hopeless, stuck};
 pub use recycle::recycle_after;
 pub use reload::Wanted;
 pub use sos::{Distress, Pressure};
@@ -96,11 +96,19 @@ pub enum Event {
         worker: u32,
         how: How,
     },
-    /// A request thread is over its time.
+    /// Requests are over their time: core and deadline of each. `graceful`: a signal, and the time until the kill. `drain`: the worker has
+    /// nobody of its own to finish the other requests before that.
     Harakiri {
         generation: u64,
         worker: u32,
+        stuck: Vec<(u32, Ms)>,
         graceful: Option<(i32, Ms)>,
+        drain: bool,
+    },
+    /// The worker did not end such a request, nor itself.
+    Hopeless {
+        generation: u64,
+        worker: u32,
     },
     /// A worker takes too much memory (`evil-reload-on-*`).
     TooBig {
@@ -207,7 +215,10 @@ impl Instance {
             Event::Started { generation, worker, pid } => self.started(generation, worker, pid, now, &mut out),
             Event::Accepting { generation, worker } => self.accepting(generation, worker, now, &mut out),
             Event::WorkerGone { generation, worker, how } => self.worker_gone(generation, worker, how, now, &mut out),
-            Event::Harakiri { generation, worker, graceful } => self.harakiri(generation, worker, graceful, now, &mut out),
+            Event::Harakiri { generation, worker, stuck, graceful, drain } => {
+                self.harakiri(generation, worker, &stuck, (graceful, drain), now, &mut out);
+            }
+            Event::Hopeless { generation, worker } => self.hopeless(generation, worker, now, &mut out),
             Event::TooBig { generation, worker } => self.too_big(generation, worker, now, &mut out),
             Event::Population { generation, workers } => self.population(generation, workers, now, &mut out),
             Event::Reload { brutal } => self.reload(brutal, now, &mut out),
@@ -246,10 +257,10 @@ impl Instance {
         self.generations.iter().find(|g| g.zygote.pid() == Some(pid)).map(|g| g.number)
     }
 
-    /// Whether that worker's harakiri is under way.
-    pub fn is_struck(&self, generation: u64, worker: u32) -> bool {
+    /// Whether that request of the worker's is known to be over its time.
+    pub fn is_struck(&self, generation: u64, worker: u32, core: u32, deadline: Ms) -> bool {
         let of = self.generations.iter().find(|g| g.number == generation).and_then(|g| g.workers.iter().find(|s| s.id == worker));
-        of.and_then(Slot::running).and_then(|r| r.leaving.as_ref()).is_some_and(|l| l.reason == Reason::Harakiri)
+        of.and_then(Slot::running).is_some_and(|r| r.struck.contains(&(core, deadline)))
     }
 
     fn generation(&mut self, number: u64) -> Option<&mut Generation> {

@@ -249,14 +249,31 @@ fn a_chain_reload_replaces_one_after_the_other() {
 }
 
 #[test]
-fn harakiri_asks_for_the_stack_and_kills_once() {
+fn harakiri_asks_for_the_stack_once_a_request_and_kills_once() {
+    use nix::libc::SIGUSR2;
     let mut instance = running(1);
-    let strike = Event::Harakiri { generation: 1, worker: 1, graceful: None };
-    assert_eq!(deeds(instance.on(strike.clone(), 10)), [signal(101, nix::libc::SIGUSR2)]);
-    assert_eq!(deeds(instance.on(strike, 11)), []);
+    let strike = |stuck: &[(u32, Ms)]| Event::Harakiri { generation: 1, worker: 1, stuck: stuck.to_vec(), graceful: None, drain: false };
+    assert_eq!(deeds(instance.on(strike(&[(0, 10)]), 10)), [signal(101, SIGUSR2)]);
+    assert_eq!(deeds(instance.on(strike(&[(0, 10)]), 11)), []);
+    assert_eq!(deeds(instance.on(strike(&[(0, 10), (1, 12)]), 12)), [signal(101, SIGUSR2)]);
+    assert!(instance.is_struck(1, 1, 1, 12) && !instance.is_struck(1, 1, 1, 13));
+    assert_eq!((instance.generations[0].workers[0].harakiris, instance.next_deadline()), (2, None), "it may help itself");
+    let hopeless = Event::Hopeless { generation: 1, worker: 1 };
+    assert_eq!(deeds(instance.on(hopeless.clone(), 13)), [signal(101, SIGUSR2)]);
+    assert_eq!(deeds(instance.on(hopeless, 14)), []);
     let due = instance.next_deadline().expect("the kill");
     assert_eq!(deeds(instance.on(Event::Tick, due)), [signal(101, SIGKILL)]);
     assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Killed(9) }, due + 1000)), [fork(1, 1)]);
+}
+
+#[test]
+fn harakiri_with_a_graceful_signal_kills_after_its_time_and_one_that_cannot_help_itself_drains() {
+    let mut instance = running(2);
+    let graceful = Event::Harakiri { generation: 1, worker: 1, stuck: vec![(0, 10)], graceful: Some((15, 50)), drain: false };
+    assert_eq!(deeds(instance.on(graceful, 10)), [signal(101, nix::libc::SIGUSR2), signal(101, 15)]);
+    assert_eq!(instance.next_deadline(), Some(60));
+    let drain = Event::Harakiri { generation: 1, worker: 2, stuck: vec![(0, 10)], graceful: None, drain: true };
+    assert_eq!(deeds(instance.on(drain, 10)), [signal(102, nix::libc::SIGUSR2), signal(102, SIGHUP)]);
 }
 
 #[test]

@@ -51,6 +51,9 @@ pub struct Running {
     /// `max-worker-lifetime`.
     pub recycle_at: Option<Ms>,
     pub leaving: Option<Leaving>,
+    /// Core and deadline of requests that were over their time.
+    #[serde(default)]
+    pub struck: Vec<(u32, Ms)>,
 }
 
 /// It was asked to go.
@@ -166,7 +169,7 @@ impl Instance {
         }
         slot.lives += 1;
         let recycle_at = recycle_after(&policy, worker, pid).map(|after| now + after);
-        let mut running = Running { pid, since: now, accepting: false, recycle_at, leaving: None };
+        let mut running = Running { pid, since: now, accepting: false, recycle_at, leaving: None, struck: vec![] };
         let cores = policy.cores;
         out.push(Action::Log(match slot.lives {
             1 => format!("spawned uWSGI worker {worker} (pid: {pid}, cores: {cores})"),
@@ -227,20 +230,41 @@ impl Instance {
         }
     }
 
-    pub(super) fn harakiri(&mut self, generation: u64, worker: u32, graceful: Option<(i32, Ms)>, now: Ms, out: &mut Vec<Action>) {
+    pub(super) fn harakiri(
+        &mut self,
+        generation: u64,
+        worker: u32,
+        stuck: &[(u32, Ms)],
+        (graceful, drain): (Option<(i32, Ms)>, bool),
+        now: Ms,
+        out: &mut Vec<Action>,
+    ) {
         let Some(slot) = self.slot(generation, worker) else { return };
         let Life::Running(running) = &mut slot.life else { return };
-        if running.leaving.as_ref().is_some_and(|l| l.reason == Reason::Harakiri) {
+        let fresh: Vec<_> = stuck.iter().filter(|one| !running.struck.contains(one)).copied().collect();
+        if fresh.is_empty() {
             return;
         }
-        slot.harakiris += 1;
+        slot.harakiris += fresh.len() as u64;
+        running.struck.retain(|(core, _)| !stuck.iter().any(|(other, _)| other == core));
+        running.struck.extend(stuck);
         // The worker's own handler writes the stack of the language.
         out.push(Action::Signal { pid: running.pid, signal: SIGUSR2 });
-        let (signal, time) = graceful.unwrap_or((0, TRACE_TIME));
-        if signal != 0 {
+        if let Some((signal, time)) = graceful.filter(|_| running.leaving.as_ref().is_none_or(|l| l.reason != Reason::Harakiri)) {
             out.push(Action::Signal { pid: running.pid, signal });
+            running.leaving = Some(Leaving::new(Reason::Harakiri, signal, now + time));
+        } else if drain {
+            out.push(Action::Signal { pid: running.pid, signal: SIGHUP });
         }
-        running.leaving = Some(Leaving::new(Reason::Harakiri, signal, now + time));
+    }
+
+    /// Its last stack is written, and then it is killed.
+    pub(super) fn hopeless(&mut self, generation: u64, worker: u32, now: Ms, out: &mut Vec<Action>) {
+        let Some(running) = self.slot(generation, worker).and_then(Slot::running_mut) else { return };
+        if running.leaving.as_ref().is_none_or(|l| l.reason != Reason::Harakiri) {
+            out.push(Action::Signal { pid: running.pid, signal: SIGUSR2 });
+            running.leaving = Some(Leaving::new(Reason::Harakiri, 0, now + TRACE_TIME));
+        }
     }
 
     pub(super) fn too_big(&mut self, generation: u64, worker: u32, now: Ms, out: &mut Vec<Action>) {
