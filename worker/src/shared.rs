@@ -471,7 +471,7 @@ impl<'w> Shared<'w> {
 
     /// Connections that there are.
     pub fn live(&self) -> usize {
-        self.live.load(SeqCst)
+        self.census.live()
     }
 
     /// Ends a worker that drains and has nothing left.
