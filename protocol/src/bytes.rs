@@ -21,6 +21,17 @@ const TOKEN: [bool; 256] = {
     table
 };
 
+/// The letters of a header's name as a variable's: upper case, `_` for `-`.
+pub(crate) const VARIABLE: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = if byte == b'-' as usize { b'_' } else { (byte as u8).to_ascii_uppercase() };
+        byte += 1;
+    }
+    table
+};
+
 /// Blanks within a line: space and tab.
 pub(crate) const fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
@@ -43,22 +54,40 @@ pub(crate) fn text_length(bytes: &[u8]) -> usize {
     }
 }
 
+const ONES: u64 = u64::MAX / 0xff;
+const HIGH: u64 = ONES * 0x80;
+
+/// Marks the bytes of `word` that are zero. Where it marks one, it may mark bytes above it without need: the lowest mark is always a true one.
+const fn zeroes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGH
+}
+
 /// How many bytes at the start are no control characters, a tab being one. Eight are looked at in one step.
 fn graphic_length(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 0xff;
-    const HIGH: u64 = ONES * 0x80;
     let mut rest = bytes;
     while let Some((word, after)) = rest.split_first_chunk() {
         let word = u64::from_le_bytes(*word);
-        let deletes = word ^ (ONES * 0x7f);
-        // A subtraction borrows from the next byte only where it found one: the lowest mark is always a true one.
-        let marks = ((word.wrapping_sub(ONES * 0x20) & !word) | (deletes.wrapping_sub(ONES) & !deletes)) & HIGH;
+        // As with `zeroes`: a subtraction borrows from the next byte only where it found one.
+        let marks = (word.wrapping_sub(ONES * 0x20) & !word & HIGH) | zeroes(word ^ (ONES * 0x7f));
         if marks != 0 {
             return bytes.len() - rest.len() + marks.trailing_zeros() as usize / 8;
         }
         rest = after;
     }
     bytes.len() - rest.len() + rest.iter().take_while(|&&byte| byte >= 0x20 && byte != 0x7f).count()
+}
+
+/// Whether there is a carriage return, a line feed or a NUL. Eight bytes are looked at in one step.
+pub(crate) fn has_line_end(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*word);
+        if zeroes(word) | zeroes(word ^ (ONES * 0x0d)) | zeroes(word ^ (ONES * 0x0a)) != 0 {
+            return true;
+        }
+        rest = after;
+    }
+    rest.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
 }
 
 /// The bytes without blanks around them.
@@ -107,6 +136,13 @@ mod tests {
             let joined = [text.as_bytes(), &bytes].concat();
             let slow = joined.iter().take_while(|&&byte| (byte >= b' ' && byte != 127) || byte == b'\t').count();
             prop_assert_eq!(text_length(&joined), slow);
+        }
+
+        #[test]
+        fn line_ends_are_found_wherever_they_are(bytes in proptest::collection::vec(any::<u8>(), 0..40), text in "[ -~\u{e9}]{0,40}") {
+            for bytes in [&bytes[..], text.as_bytes(), &[text.as_bytes(), &bytes].concat()] {
+                prop_assert_eq!(has_line_end(bytes), bytes.iter().any(|byte| b"\r\n\0".contains(byte)));
+            }
         }
     }
 }

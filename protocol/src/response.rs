@@ -2,7 +2,7 @@
 //!
 //! Nothing is added to what the application gave: no Date, no Server, no Connection, unless the caller asks for it.
 
-use crate::bytes::{decimal, trim};
+use crate::bytes::{decimal, has_line_end, is_token, trim};
 use crate::http::Version;
 pub use crate::reason::reason;
 
@@ -71,15 +71,14 @@ impl ResponseHead {
         if !self.is_started() {
             return Err(ResponseError::Status);
         }
-        refuse_line_ends(name, "header name")?;
-        if name.is_empty() || name.iter().any(|&byte| byte <= b' ' || byte == b':' || byte == 0x7f) {
-            return Err(ResponseError::Name);
-        }
+        refuse_name(name)?;
         refuse_line_ends(value, "header value")?;
-        self.note(name, trim(value))?;
-        for part in [name, b": ", value, b"\r\n"] {
-            self.bytes.extend_from_slice(part);
-        }
+        self.note(name, value)?;
+        self.bytes.reserve(name.len() + value.len() + 4);
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(b": ");
+        self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(b"\r\n");
         self.headers += 1;
         Ok(())
     }
@@ -89,7 +88,7 @@ impl ResponseHead {
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         match name.len() {
             14 if is(b"content-length") => {
-                let length = decimal(value).ok_or(ResponseError::ContentLength)?;
+                let length = decimal(trim(value)).ok_or(ResponseError::ContentLength)?;
                 if self.content_length.is_some_and(|before| before != length) {
                     return Err(ResponseError::ContentLength);
                 }
@@ -201,8 +200,17 @@ pub enum Body {
 }
 
 fn refuse_line_ends(bytes: &[u8], what: &'static str) -> Result<(), ResponseError> {
-    let wrong = bytes.iter().fold(false, |found, &byte| found | (byte == b'\r') | (byte == b'\n') | (byte == 0));
-    if wrong { Err(ResponseError::ControlCharacter(what)) } else { Ok(()) }
+    if has_line_end(bytes) { Err(ResponseError::ControlCharacter(what)) } else { Ok(()) }
+}
+
+fn refuse_name(name: &[u8]) -> Result<(), ResponseError> {
+    // What nearly all are; the others are looked at more closely.
+    if !name.is_empty() && name.iter().all(|&byte| is_token(byte)) {
+        return Ok(());
+    }
+    refuse_line_ends(name, "header name")?;
+    let wrong = name.is_empty() || name.iter().any(|&byte| byte <= b' ' || byte == b':' || byte == 0x7f);
+    if wrong { Err(ResponseError::Name) } else { Ok(()) }
 }
 
 /// Three digits, alone or before a blank.

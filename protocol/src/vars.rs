@@ -20,6 +20,16 @@ pub enum VarsError {
 impl<'b> Vars<'b> {
     /// Checks the whole block once, so that iterating cannot fail.
     pub fn parse(payload: &'b [u8]) -> Result<Self, VarsError> {
+        Self::parse_with(payload, |_, _| {})
+    }
+
+    /// A block that was put together with [`push`] a moment ago: it is taken at its word. (One that is not well-formed seems to end early.)
+    pub fn made(payload: &'b [u8]) -> Self {
+        Self { payload }
+    }
+
+    /// As [`Self::parse`]; `each` gets name and value of every variable on the way.
+    pub fn parse_with(payload: &'b [u8], mut each: impl FnMut(&'b [u8], &'b [u8])) -> Result<Self, VarsError> {
         if payload.is_empty() {
             return Err(VarsError::Empty);
         }
@@ -30,7 +40,9 @@ impl<'b> Vars<'b> {
             if name.is_empty() {
                 return Err(VarsError::EmptyName(at));
             }
-            (_, rest) = field(after_name).ok_or(VarsError::Truncated(payload.len() - after_name.len()))?;
+            let (value, after_value) = field(after_name).ok_or(VarsError::Truncated(payload.len() - after_name.len()))?;
+            each(name, value);
+            rest = after_value;
         }
         Ok(Self { payload })
     }

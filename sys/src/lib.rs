@@ -4,6 +4,7 @@
 //! cache and the language plugins) forbids it. What `nix` already offers safely is used directly.
 
 pub mod caps;
+pub mod counting;
 pub mod environ;
 pub mod fork;
 pub mod localtime;

@@ -153,6 +153,12 @@ pub fn monotonic_ms() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() as u64 * 1000 + t.tv_nsec() as u64 / 1_000_000)
 }
 
+/// The same clock as of the last timer tick: a few milliseconds behind at most, for a fifth of the price.
+pub fn coarse_ms() -> u64 {
+    let clock = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
+    nix::time::clock_gettime(clock).map_or(0, |t| t.tv_sec() as u64 * 1000 + t.tv_nsec() as u64 / 1_000_000)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

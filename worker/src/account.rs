@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
@@ -40,26 +41,33 @@ pub(crate) fn begin(board: Board<'_>, settings: &Settings, vars: &[u8], start_mi
 /// Marks its end. Returns the requests of its app in this worker (-1 without one) and those of the instance.
 pub(crate) fn end(scoreboard: &Scoreboard, board: Board<'_>, spent: Spent) -> (i64, u64) {
     let Board { worker, core } = board;
-    let add = |cell, n| worker.cell(cell).fetch_add(n, Relaxed);
-    add(WorkerCell::Requests, 1);
-    add(WorkerCell::DeltaRequests, 1);
-    add(WorkerCell::Tx, spent.bytes);
-    add(WorkerCell::Failed, u64::from(spent.failed));
+    let bump = |cell: &AtomicU64, n| cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+    let running = if spent.is_static { 0 } else { spent.micros };
+    let counts = [
+        (worker.cell(WorkerCell::Requests), 1),
+        (worker.cell(WorkerCell::DeltaRequests), 1),
+        (worker.cell(WorkerCell::Tx), spent.bytes),
+        (worker.cell(WorkerCell::Failed), u64::from(spent.failed)),
+        (worker.cell(WorkerCell::RunningTime), running),
+    ];
+    // With one request thread nobody else writes these cells, and a plain store is enough. The cells of a core never have two writers.
+    if scoreboard.cores() == 1 {
+        counts.iter().for_each(|(cell, n)| bump(cell, *n));
+    } else {
+        counts.iter().filter(|(_, n)| *n > 0).for_each(|(cell, n)| {
+            cell.fetch_add(*n, Relaxed);
+        });
+    }
     if !spent.is_static {
-        add(WorkerCell::RunningTime, spent.micros);
         let average = worker.get(WorkerCell::AvgRt).wrapping_add(spent.micros) / 2;
         worker.cell(WorkerCell::AvgRt).store(average, Relaxed);
     }
-    for (cell, n) in [
-        (CoreCell::Requests, 1),
-        (CoreCell::StaticRequests, u64::from(spent.is_static)),
-        (CoreCell::OffloadedRequests, u64::from(spent.is_offloaded)),
-        (CoreCell::WriteErrors, spent.write_errors.into()),
-        (CoreCell::ReadErrors, spent.read_errors.into()),
-    ] {
-        if n > 0 {
-            core.cell(cell).fetch_add(n, Relaxed);
-        }
+    bump(core.cell(CoreCell::Requests), 1);
+    bump(core.cell(CoreCell::StaticRequests), u64::from(spent.is_static));
+    bump(core.cell(CoreCell::OffloadedRequests), u64::from(spent.is_offloaded));
+    if spent.write_errors + spent.read_errors > 0 {
+        bump(core.cell(CoreCell::WriteErrors), spent.write_errors.into());
+        bump(core.cell(CoreCell::ReadErrors), spent.read_errors.into());
     }
     let app = spent.app.and_then(|id| worker.app(id)).map_or(-1, |(requests, _)| requests.fetch_add(1, Relaxed) as i64 + 1);
     let total = scoreboard.total_requests().fetch_add(1, Relaxed) + 1;
@@ -81,11 +89,11 @@ pub(crate) fn max_requests(limits: &Limits, id: u32, workers: u32) -> u64 {
 }
 
 /// Whether a worker of that age and size has to be replaced after the request. `lived` in seconds, sizes in bytes.
-pub(crate) fn has_served_enough(limits: &Limits, max_requests: u64, delta_requests: u64, lived: u64, memory: Memory) -> bool {
-    lived >= u64::from(limits.min_worker_lifetime)
-        && ((max_requests > 0 && delta_requests >= max_requests)
-            || (limits.reload_on_as_mib > 0 && memory.vsz >= limits.reload_on_as_mib << 20)
-            || (limits.reload_on_rss_mib > 0 && memory.rss >= limits.reload_on_rss_mib << 20))
+pub(crate) fn has_served_enough(limits: &Limits, max_requests: u64, delta_requests: u64, lived: impl Fn() -> u64, memory: Memory) -> bool {
+    let enough = (max_requests > 0 && delta_requests >= max_requests)
+        || (limits.reload_on_as_mib > 0 && memory.vsz >= limits.reload_on_as_mib << 20)
+        || (limits.reload_on_rss_mib > 0 && memory.rss >= limits.reload_on_rss_mib << 20);
+    enough && lived() >= u64::from(limits.min_worker_lifetime)
 }
 
 /// A process's size in bytes.
@@ -137,10 +145,10 @@ mod tests {
     fn a_worker_goes_only_when_it_is_old_enough() {
         let limits = Limits { reload_on_rss_mib: 100, ..Limits::default() };
         let big = Memory { vsz: 0, rss: 100 << 20 };
-        assert!(!has_served_enough(&limits, 5, 5, 9, Memory::default()));
-        assert!(has_served_enough(&limits, 5, 5, 10, Memory::default()));
-        assert!(!has_served_enough(&limits, 0, 5, 10, Memory::default()));
-        assert!(has_served_enough(&limits, 0, 5, 10, big) && !has_served_enough(&limits, 0, 5, 0, big));
+        assert!(!has_served_enough(&limits, 5, 5, || 9, Memory::default()));
+        assert!(has_served_enough(&limits, 5, 5, || 10, Memory::default()));
+        assert!(!has_served_enough(&limits, 0, 5, || 10, Memory::default()));
+        assert!(has_served_enough(&limits, 0, 5, || 10, big) && !has_served_enough(&limits, 0, 5, || 0, big));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The clocks that the scoreboard and the log lines are written with.
 
-pub(crate) use imperator_sys::process::monotonic_ms;
+pub(crate) use imperator_sys::process::{coarse_ms, monotonic_ms};
 
 /// Wall clock, microseconds since the epoch.
 pub(crate) fn epoch_micros() -> u64 {

@@ -96,7 +96,8 @@ impl Thread<'_> {
         (connection.wanted, connection.in_body, connection.continued) = (1, false, false);
         connection.served += 1;
         connection.rest = served.rest;
-        if !self.shared.loyal.swap(true, Relaxed)
+        if !self.shared.loyal.load(Relaxed)
+            && !self.shared.loyal.swap(true, Relaxed)
             && let Some(link) = &self.shared.config.link
         {
             link.tell(&FromWorker::Loyal);

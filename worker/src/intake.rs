@@ -33,16 +33,20 @@ pub(crate) struct Incoming<'b> {
     pub modifier2: u8,
     /// The packet's payload; of an HTTP request its head instead.
     pub what: What<'b>,
+    /// SERVER_PROTOCOL.
+    pub version: &'b [u8],
     /// Bytes before the body.
     pub length: usize,
     pub body: Framing,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a head in a box would be an allocation a request")]
 pub(crate) enum What<'b> {
     Vars(Vars<'b>),
-    Head(Box<Head<'b>>),
+    Head(Head<'b>),
 }
 
+#[expect(clippy::large_enum_variant, reason = "see `What`")]
 pub(crate) enum Intake<'b> {
     /// So many bytes in all are needed before it is worth looking again; `body`: the head is complete, its body is what is missing.
     More {
@@ -99,15 +103,22 @@ pub(crate) fn uwsgi<'b>(input: &'b [u8], limits: Limits, ours: &[u8], whole: boo
     if !request {
         return Intake::Packet(packet);
     }
-    let vars = match Vars::parse(packet.payload) {
+    let (mut length, mut version) = (&b""[..], &b""[..]);
+    let vars = Vars::parse_with(packet.payload, |name, value| match name {
+        b"CONTENT_LENGTH" => length = value,
+        b"SERVER_PROTOCOL" => version = value,
+        _ => {}
+    });
+    let vars = match vars {
         Ok(vars) => vars,
         Err(error) => return Intake::Refused(Refusal::Vars(error)),
     };
-    let length = vars::content_length(vars.get(b"CONTENT_LENGTH").unwrap_or_default());
+    let length = vars::content_length(length);
     let incoming = Incoming {
         modifier1: header.modifier1,
         modifier2: header.modifier2,
         what: What::Vars(vars),
+        version,
         length: packet.length(),
         body: Framing::Length(length),
     };
@@ -122,7 +133,8 @@ pub(crate) fn http(input: &[u8], limits: Limits, modifiers: (u8, u8), whole: boo
         Err(error) => Intake::Refused(Refusal::Head(error)),
         Ok(Some(head)) => {
             let (length, body, expects) = (head.length(), head.framing(), head.expects_continue());
-            let incoming = Incoming { modifier1: modifiers.0, modifier2: modifiers.1, what: What::Head(Box::new(head)), length, body };
+            let version = head.version().as_str().as_bytes();
+            let incoming = Incoming { modifier1: modifiers.0, modifier2: modifiers.1, what: What::Head(head), version, length, body };
             collect(incoming, input.len(), limits, whole, expects)
         }
     }

@@ -63,14 +63,9 @@ impl Thread<'_> {
         let Scratch { head, vars: block, logvars, path, line, times } = &mut self.scratch;
         let vars = match &incoming.what {
             What::Vars(vars) => *vars,
-            // They were made a moment ago, so they are well-formed.
-            What::Head(_) => match Vars::parse(block) {
-                Ok(vars) => vars,
-                Err(_) => return nothing(Next::Close),
-            },
+            What::Head(_) => Vars::made(block),
         };
         logvars.clear();
-        let version = vars.get(b"SERVER_PROTOCOL").unwrap_or_default();
         let mut request = Request::new(Parts {
             socket: connection.socket.as_fd(),
             protocol: connection.protocol,
@@ -79,7 +74,14 @@ impl Thread<'_> {
             modifier2: incoming.modifier2,
             core: self.core,
             body: body_of(shared, connection, incoming),
-            response: Response::new(connection.socket.as_fd(), &shared.settings.request, version, terms, head, shared.offload.as_ref()),
+            response: Response::new(
+                connection.socket.as_fd(),
+                &shared.settings.request,
+                incoming.version,
+                terms,
+                head,
+                shared.offload.as_ref(),
+            ),
             logvars,
             board,
         });
@@ -103,7 +105,7 @@ impl Thread<'_> {
         }
         write_record(shared, &record, times, line);
 
-        let lived = (clock::monotonic_ms() - shared.born) / 1000;
+        let lived = || (clock::monotonic_ms() - shared.born) / 1000;
         let delta = shared.slot.get(WorkerCell::DeltaRequests);
         let enough = account::has_served_enough(&shared.settings.limits, shared.max_requests, delta, lived, memory);
         if served.after == After::Continue && enough && !shared.stays_for_transfers(served.rest.is_some()) {

@@ -14,7 +14,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::account::max_requests;
-use crate::clock::monotonic_ms;
+use crate::clock::{coarse_ms, monotonic_ms};
 use crate::connection::Connection;
 use crate::dispatch::{ASIDE_MS, Peer, Share, Stance, Verdict};
 use crate::intake::Limits;
@@ -99,6 +99,7 @@ pub(crate) struct Shared<'w> {
     stays_until: AtomicU64,
     alone: AtomicBool,
     busy: AtomicUsize,
+    paused: AtomicBool,
     finished: AtomicBool,
     exit_code: AtomicI32,
 }
@@ -112,7 +113,6 @@ struct Inside {
     /// Which listeners are in the epoll set.
     listening: Vec<bool>,
     open: bool,
-    paused: bool,
     starved_until: Option<u64>,
     /// Connections that are kept are left to other workers until then.
     aside_until: Option<u64>,
@@ -156,6 +156,7 @@ impl<'w> Shared<'w> {
             stays_until: AtomicU64::new(0),
             alone: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             exit_code: AtomicI32::new(stop_code),
         };
@@ -263,7 +264,7 @@ impl<'w> Shared<'w> {
             flags |= EpollFlags::EPOLLOUT;
         }
         let mut inside = self.inside();
-        let deadline = monotonic_ms() + milliseconds;
+        let deadline = coarse_ms() + milliseconds;
         let ticket = inside.lot.park(connection, deadline);
         let watched = inside.lot.get_mut(ticket).is_none_or(|connection| self.watch(connection, flags, ticket));
         self.set_alarm(&mut inside, deadline);
@@ -341,7 +342,7 @@ impl<'w> Shared<'w> {
     /// SIGTSTP at the master: connections stay in the backlog.
     pub fn pause(&self, paused: bool) {
         let mut inside = self.inside();
-        inside.paused = paused;
+        self.paused.store(paused, SeqCst);
         if !paused {
             // Said without need when another worker has ended: it may have taken a wake-up with it. To register anew is to look anew.
             (0..self.config.listeners.len()).for_each(|index| self.listen(&mut inside, index, false));
@@ -372,7 +373,7 @@ impl<'w> Shared<'w> {
     }
 
     fn update_listeners(&self, inside: &mut Inside) {
-        let wanted = inside.open && !inside.paused && inside.starved_until.is_none() && !self.draining();
+        let wanted = inside.open && !self.paused.load(SeqCst) && inside.starved_until.is_none() && !self.draining();
         for index in 0..self.config.listeners.len() {
             self.listen(inside, index, wanted && (inside.aside_until.is_none() || !self.keeps(index)));
         }
@@ -441,7 +442,7 @@ impl<'w> Shared<'w> {
 
     pub fn end_request(&self) {
         if self.busy.fetch_sub(1, SeqCst) == 1 {
-            self.show(if self.inside().paused { Status::Pause } else { Status::Idle });
+            self.show(if self.paused.load(SeqCst) { Status::Pause } else { Status::Idle });
             if self.busy.load(SeqCst) > 0 {
                 self.show(Status::Busy);
             }

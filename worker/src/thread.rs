@@ -69,41 +69,50 @@ pub(crate) struct Thread<'s> {
 
 /// Serves until the worker ends.
 pub(crate) fn run(shared: &Shared<'_>, core: u32) {
-    let board = shared.slot.core(core).map(|slot| Board { worker: shared.slot, core: slot });
-    let mut thread = Thread {
-        shared,
-        core,
-        board,
-        scratch: Scratch::default(),
-        meter: Meter::new(shared.settings),
-        pool: Pool::default(),
-        batch: Batch::default(),
-        leads: false,
-    };
+    let mut thread = Thread::new(shared, core);
     while !shared.finished() {
-        if signals::pending() != 0 {
-            thread.act_on_signals();
-            continue;
-        }
-        thread.take_lead();
-        match shared.next(&mut thread.batch) {
-            Event::Listener(index) => thread.accept_from(index),
-            Event::Waiting(ticket) => {
-                if let Some(connection) = shared.take(ticket) {
-                    thread.work_on(connection);
-                }
-            }
-            Event::Timer => thread.end_waits(),
-            Event::Link => thread.hear_master(),
-            Event::Wake => thread.wake_up(),
-            Event::Nothing => {}
-        }
+        thread.turn();
     }
     if let Some(lead) = &shared.lead {
         lead.end();
     }
     // Whoever still sleeps may have missed the wake-up that this thread took for itself.
     signals::wake();
+}
+
+impl<'s> Thread<'s> {
+    pub fn new(shared: &'s Shared<'s>, core: u32) -> Self {
+        Self {
+            shared,
+            core,
+            board: shared.slot.core(core).map(|slot| Board { worker: shared.slot, core: slot }),
+            scratch: Scratch::default(),
+            meter: Meter::new(shared.settings),
+            pool: Pool::default(),
+            batch: Batch::default(),
+            leads: false,
+        }
+    }
+
+    /// Waits for one event and does what it is about.
+    pub fn turn(&mut self) {
+        if signals::pending() != 0 {
+            return self.act_on_signals();
+        }
+        self.take_lead();
+        match self.shared.next(&mut self.batch) {
+            Event::Listener(index) => self.accept_from(index),
+            Event::Waiting(ticket) => {
+                if let Some(connection) = self.shared.take(ticket) {
+                    self.work_on(connection);
+                }
+            }
+            Event::Timer => self.end_waits(),
+            Event::Link => self.hear_master(),
+            Event::Wake => self.wake_up(),
+            Event::Nothing => {}
+        }
+    }
 }
 
 impl Thread<'_> {

@@ -9,7 +9,8 @@ use imperator_protocol::http::{ConnInfo, MAX_HEAD, parse_head, to_vars};
 use imperator_protocol::packet::{Header, MAX_DATASIZE, Packet};
 use imperator_protocol::response::ResponseHead;
 use imperator_protocol::vars::{Vars, push};
-use imperator_worker::measured::{Counting, Lines};
+use imperator_worker::measured::{Counting, Lines, Requests};
+use imperator_worker::settings::Protocol;
 
 const HEAD: &[u8] = b"GET /articles/2024/?page=2&sort=date HTTP/1.1\r\nHost: www.example.com\r\nConnection: keep-alive\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
@@ -58,6 +59,8 @@ const FUNCTIONS: &[(&str, Prepare)] = &[
     ("log-line-combined", || {
         log_line(Some("%(addr) - %(user) [%(ltime)] \"%(method) %(uri) %(proto)\" %(status) %(size) \"%(referer)\" \"%(uagent)\""))
     }),
+    ("request-uwsgi", || request(Protocol::Uwsgi, packet())),
+    ("request-http-kept", || request(Protocol::Http11, HEAD.to_vec())),
     ("scoreboard", || {
         let (block, counting) = (block(), Counting::new());
         Box::new(move || counting.as_ref().map_or(0, |c| c.request(black_box(&block)) as usize))
@@ -84,6 +87,12 @@ fn main() -> ExitCode {
 fn log_line(format: Option<&str>) -> Box<dyn FnMut() -> usize> {
     let (block, mut lines) = (block(), Lines::new(format));
     Box::new(move || lines.line(black_box(&block)).len())
+}
+
+/// From the accepted connection to the last byte of the answer, all but the language (and the kernel).
+fn request(protocol: Protocol, bytes: Vec<u8>) -> Box<dyn FnMut() -> usize> {
+    let mut requests = Requests::new(protocol, None);
+    Box::new(move || requests.as_mut().map_or(0, |r| r.serve(black_box(&bytes)).map_or(0, <[u8]>::len)))
 }
 
 fn parsed(packet: &[u8]) -> Option<Vars<'_>> {

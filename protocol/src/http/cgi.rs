@@ -3,6 +3,7 @@
 use super::error::HeadError;
 use super::head::{Head, MAX_HEADERS};
 use super::target::push_path;
+use crate::bytes::VARIABLE;
 use crate::vars::push;
 
 /// What the server knows about a connection.
@@ -26,6 +27,8 @@ pub struct ConnInfo<'c> {
 /// an app's own requests ("httpoxy"), and so are names with `_`, as they would pass for those with `-`.
 pub fn to_vars(head: &Head<'_>, conn: &ConnInfo<'_>, out: &mut Vec<u8>) -> Result<(), HeadError> {
     let target = &head.parts;
+    // Enough for all but heads with an endless number of tiny headers.
+    out.reserve(2 * head.length() + 256);
     push(out, b"REQUEST_METHOD", head.method());
     push_with(out, b"PATH_INFO", |out| push_path(out, target.path))?;
     push_with(out, b"REQUEST_URI", |out| {
@@ -61,7 +64,7 @@ fn push_headers(out: &mut Vec<u8>, head: &Head<'_>) -> Result<(), HeadError> {
     }
     let marks = Marks::of(head);
     for (index, (name, value)) in head.headers().enumerate() {
-        if is_dropped(name) || marks.before(index) && head.headers().take(index).any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+        if is_dropped(head, name) || marks.before(index) && head.headers().take(index).any(|(other, _)| other.eq_ignore_ascii_case(name)) {
             continue;
         }
         push_name(out, name);
@@ -85,46 +88,54 @@ fn push_repeats<'b>(out: &mut Vec<u8>, name: &[u8], later: impl Iterator<Item = 
 
 /// A small hash of each name, so that a header that is not repeated (nearly all of them) is not compared with every other.
 struct Marks {
-    marks: [u16; MAX_HEADERS],
+    marks: [u8; MAX_HEADERS],
     count: usize,
+    /// Some two are alike.
+    alike: bool,
 }
 
 impl Marks {
     fn of(head: &Head<'_>) -> Self {
-        let mut marks = [0; MAX_HEADERS];
-        let mut count = 0;
+        let (mut marks, mut count, mut seen, mut alike) = ([0; MAX_HEADERS], 0, [0u64; 4], false);
         for (mark, (name, _)) in marks.iter_mut().zip(head.headers()) {
             *mark = Self::mark(name);
             count += 1;
+            let (word, bit) = (usize::from(*mark >> 6), 1 << (*mark & 63));
+            alike |= seen[word] & bit != 0;
+            seen[word] |= bit;
         }
-        Self { marks, count }
+        Self { marks, count, alike }
     }
 
     /// Of the length and the last two letters, in whatever case: there names differ most (`Sec-Fetch-Mode`, `Sec-Fetch-Site`).
-    fn mark(name: &[u8]) -> u16 {
-        let letter = |back: usize| name.len().checked_sub(back).map_or(0, |at| u16::from(name[at] | 0x20));
-        (name.len() as u16) << 11 ^ letter(1) << 6 ^ letter(2)
+    fn mark(name: &[u8]) -> u8 {
+        let letter = |back: usize| name.len().checked_sub(back).map_or(0, |at| name[at] | 0x20);
+        (name.len() as u8).wrapping_mul(37) ^ letter(1).wrapping_mul(3) ^ letter(2).wrapping_mul(11)
     }
 
     fn before(&self, index: usize) -> bool {
-        self.marks[..index].contains(&self.marks[index])
+        self.alike && self.marks[..index].contains(&self.marks[index])
     }
 
     fn after(&self, index: usize) -> bool {
-        self.marks[index + 1..self.count].contains(&self.marks[index])
+        self.alike && self.marks[index + 1..self.count].contains(&self.marks[index])
     }
 }
 
-fn is_dropped(name: &[u8]) -> bool {
-    name.contains(&b'_') || name.eq_ignore_ascii_case(b"proxy")
+fn is_dropped(head: &Head<'_>, name: &[u8]) -> bool {
+    head.has_underscores() && name.contains(&b'_') || name.len() == 5 && name.eq_ignore_ascii_case(b"proxy")
 }
 
 fn push_name(out: &mut Vec<u8>, name: &[u8]) {
-    let bare = name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"content-length");
+    let bare = match name.len() {
+        12 => name.eq_ignore_ascii_case(b"content-type"),
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        _ => false,
+    };
     let prefix: &[u8] = if bare { b"" } else { b"HTTP_" };
     out.extend_from_slice(&length(prefix.len() + name.len()));
     out.extend_from_slice(prefix);
-    out.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
+    out.extend(name.iter().map(|byte| VARIABLE[usize::from(*byte)]));
 }
 
 fn push_with(out: &mut Vec<u8>, name: &[u8], fill: impl FnOnce(&mut Vec<u8>) -> Result<(), HeadError>) -> Result<(), HeadError> {

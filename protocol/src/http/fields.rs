@@ -39,7 +39,6 @@ pub(super) struct Fields<'b> {
 impl<'b> Fields<'b> {
     /// Takes a header line into account.
     pub fn note(&mut self, name: &[u8], value: &'b [u8]) -> Result<(), HeadError> {
-        self.underscores |= name.contains(&b'_');
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         match name.len() {
             4 if is(b"host") => self.note_host(value),

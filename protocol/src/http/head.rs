@@ -3,7 +3,7 @@
 use super::error::HeadError;
 use super::fields::{Fields, Framing, Meaning};
 use super::target::Target;
-use crate::bytes::{is_blank, is_token, text_length, trim};
+use crate::bytes::{is_blank, is_token, text_length};
 
 /// The largest head, whatever the limit asked for: that of a uwsgi packet, so that every variable fits its u16 length.
 pub const MAX_HEAD: usize = crate::packet::MAX_DATASIZE;
@@ -38,6 +38,7 @@ pub struct Head<'b> {
     pub(super) parts: Target<'b>,
     version: Version,
     meaning: Meaning,
+    underscores: bool,
     headers: Headers,
 }
 
@@ -65,6 +66,11 @@ impl<'b> Head<'b> {
     /// The first header of that name, in whatever case.
     pub fn header(&self, name: &[u8]) -> Option<&'b [u8]> {
         self.headers().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Whether some name holds an underscore.
+    pub(super) fn has_underscores(&self) -> bool {
+        self.underscores
     }
 
     /// Bytes of the head: where the body starts.
@@ -218,7 +224,7 @@ fn header_lines<'b>(cursor: &mut Cursor<'b>) -> Result<(Headers, Fields<'b>), St
     let mut headers = Headers { spans: [Span::default(); MAX_HEADERS], count: 0 };
     let mut fields = Fields::default();
     while cursor.peek()? != b'\r' {
-        let name = header_name(cursor)?;
+        let name = header_name(cursor, &mut fields.underscores)?;
         let value = header_value(cursor)?;
         let span = Span { name, value };
         *headers.spans.get_mut(headers.count).ok_or(HeadError::TooManyHeaders)? = span;
@@ -230,10 +236,13 @@ fn header_lines<'b>(cursor: &mut Cursor<'b>) -> Result<(Headers, Fields<'b>), St
     Ok((headers, fields))
 }
 
-/// The name and the colon after it.
-fn header_name(cursor: &mut Cursor<'_>) -> Result<(u16, u16), Stop> {
+/// The name and the colon after it. `underscores`: set if there is one in it.
+fn header_name(cursor: &mut Cursor<'_>, underscores: &mut bool) -> Result<(u16, u16), Stop> {
     let start = cursor.at;
-    let name = cursor.take_while(is_token)?;
+    let name = cursor.take_while(|byte| {
+        *underscores |= byte == b'_';
+        is_token(byte)
+    })?;
     let range = offsets(start, cursor.at);
     match cursor.next()? {
         b':' if !name.is_empty() => Ok(range),
@@ -251,7 +260,8 @@ fn header_value(cursor: &mut Cursor<'_>) -> Result<(u16, u16), Stop> {
     let line = &rest[..text_length(rest)];
     let blanks = line.iter().take_while(|&&byte| is_blank(byte)).count();
     let start = cursor.at + blanks;
-    let range = offsets(start, start + trim(&line[blanks..]).len());
+    let after = line.iter().rev().take_while(|&&byte| is_blank(byte)).count();
+    let range = offsets(start, (cursor.at + line.len() - after).max(start));
     cursor.at += line.len();
     match cursor.peek()? {
         b'\r' | b'\n' => cursor.line_end(HeadError::NoColon)?,
@@ -275,7 +285,7 @@ fn finish<'b>(
     let parts = Target::parse(line.method, line.target)?;
     let meaning = fields.meaning(line.version, parts.authority)?;
     let RequestLine { method, target, version } = line;
-    let head = Head { buffer, length, method, target, parts, version, meaning, headers };
+    let head = Head { buffer, length, method, target, parts, version, meaning, underscores: fields.underscores, headers };
     if fields.underscores {
         head.refuse_ambiguous_names()?
     }
@@ -300,7 +310,7 @@ impl<'b> Cursor<'b> {
     }
 
     /// The bytes up to the first that does not belong; that one must have arrived.
-    fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> Result<&'b [u8], Stop> {
+    fn take_while(&mut self, mut belongs: impl FnMut(u8) -> bool) -> Result<&'b [u8], Stop> {
         let rest = &self.bytes[self.at..];
         let length = rest.iter().position(|&byte| !belongs(byte)).ok_or(Stop::More)?;
         self.at += length;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use imperator_protocol::vars::Vars;
 
-use super::{Record, Times, escape};
+use super::{Record, Times, escape, number};
 use crate::settings::Settings;
 
 /// A compiled format; without one the default line is meant.
@@ -67,9 +67,6 @@ impl Format {
     }
 
     fn name(&self, name: Name, settings: &Settings, r: &Record<'_>, times: &mut Times, out: &mut Vec<u8>) {
-        let number = |n: u64, out: &mut Vec<u8>| {
-            let _ = write!(out, "{n}");
-        };
         let second = r.start / 1_000_000;
         match name {
             Name::Uri => value(r.var(b"REQUEST_URI"), out),

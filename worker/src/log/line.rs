@@ -2,49 +2,119 @@
 
 use std::io::Write as _;
 
-use super::{Record, Times, Via, escape};
+use imperator_protocol::vars::Vars;
+
+use super::{Record, Times, Via, escape, number, signed};
 use crate::settings::Settings;
 
 /// Above this, address, method and URI are left out (uWSGI's own limit of a line).
 const LIMIT: usize = 4096;
 
 pub(super) fn write(settings: &Settings, record: &Record<'_>, times: &mut Times, out: &mut Vec<u8>) {
-    let address = record.address(settings.log.x_forwarded_for);
-    line(settings, record, times, [address, record.var(b"REQUEST_METHOD"), record.var(b"REQUEST_URI")], out);
+    let said = Said::by(record, settings.log.x_forwarded_for);
+    line(settings, record, &said, times, out);
     if out.len() > LIMIT {
         out.clear();
-        line(settings, record, times, [b"0.0.0.0", b"-", b"-"], out);
+        line(settings, record, &Said { address: b"0.0.0.0", method: b"-", uri: b"-", ..said }, times, out);
     }
 }
 
-fn line(settings: &Settings, r: &Record<'_>, times: &mut Times, [address, method, uri]: [&[u8]; 3], out: &mut Vec<u8>) {
+/// The variables that the line names, and how many there are: found in one walk.
+#[derive(Default)]
+struct Said<'r> {
+    address: &'r [u8],
+    method: &'r [u8],
+    uri: &'r [u8],
+    user: &'r [u8],
+    protocol: &'r [u8],
+    host: &'r [u8],
+    forwarded: &'r [u8],
+    /// Names and values apart, as uWSGI counts them.
+    count: usize,
+}
+
+impl<'r> Said<'r> {
+    fn by(record: &'r Record<'_>, forwarded: bool) -> Self {
+        let mut said = Self::default();
+        for (name, value) in record.vars.into_iter().flatten() {
+            said.count += 2;
+            said.take(name, value);
+        }
+        for (name, value) in Vars::parse(record.added).into_iter().flatten() {
+            said.take(name, value);
+        }
+        if forwarded && !said.forwarded.is_empty() {
+            said.address = said.forwarded;
+        }
+        said
+    }
+
+    fn take(&mut self, name: &[u8], value: &'r [u8]) {
+        match name {
+            b"REMOTE_ADDR" => self.address = value,
+            b"REQUEST_METHOD" => self.method = value,
+            b"REQUEST_URI" => self.uri = value,
+            b"REMOTE_USER" => self.user = value,
+            b"SERVER_PROTOCOL" => self.protocol = value,
+            b"HTTP_HOST" => self.host = value,
+            b"HTTP_X_FORWARDED_FOR" => self.forwarded = value,
+            _ => {}
+        }
+    }
+}
+
+fn line(settings: &Settings, r: &Record<'_>, said: &Said<'_>, times: &mut Times, out: &mut Vec<u8>) {
     if settings.log.memory_report {
         let _ = write!(out, "{{address space usage: {} bytes/{}MB}} {{rss usage: {} bytes/{}MB}} ", r.vsz, r.vsz >> 20, r.rss, r.rss >> 20);
     }
     if settings.request.vhost {
-        escape(r.var(b"HTTP_HOST"), out);
+        escape(said.host, out);
         out.push(b' ');
     }
-    let app = r.app.map_or(-1, i64::from);
-    let _ = write!(out, "[pid: {}|app: {app}|req: {}/{}] ", r.pid, r.app_requests, r.total_requests);
-    escape(address, out);
+    out.extend_from_slice(b"[pid: ");
+    number(r.pid.into(), out);
+    out.extend_from_slice(b"|app: ");
+    signed(r.app.map_or(-1, i64::from), out);
+    out.extend_from_slice(b"|req: ");
+    signed(r.app_requests, out);
+    out.push(b'/');
+    number(r.total_requests, out);
+    out.extend_from_slice(b"] ");
+    escape(said.address, out);
     out.extend_from_slice(b" (");
-    escape(r.var(b"REMOTE_USER"), out);
-    let _ = write!(out, ") {{{} vars in {} bytes}} [", r.var_count(), r.packet_size);
+    escape(said.user, out);
+    out.extend_from_slice(b") {");
+    number(said.count as u64, out);
+    out.extend_from_slice(b" vars in ");
+    number(r.packet_size as u64, out);
+    out.extend_from_slice(b" bytes} [");
     times.ctime(r.start / 1_000_000, out);
     out.extend_from_slice(b"] ");
-    escape(method, out);
+    escape(said.method, out);
     out.push(b' ');
-    escape(uri, out);
-    let (time, unit) = if settings.log.micros { (r.micros, "micros") } else { (r.micros / 1000, "msecs") };
-    let via = match r.via {
-        Via::Worker => " ",
-        Via::Sendfile => " via sendfile() ",
-        Via::Offload => " via offload() ",
-    };
-    let _ = write!(out, " => generated {} bytes in {time} {unit}{via}(", r.body_bytes);
-    escape(r.var(b"SERVER_PROTOCOL"), out);
-    let _ = write!(out, " {}) {} headers in {} bytes ({} switches on core {})", r.status, r.headers, r.head_bytes, r.switches(), r.core);
+    escape(said.uri, out);
+    out.extend_from_slice(b" => generated ");
+    number(r.body_bytes, out);
+    out.extend_from_slice(b" bytes in ");
+    number(if settings.log.micros { r.micros } else { r.micros / 1000 }, out);
+    out.extend_from_slice(if settings.log.micros { b" micros" } else { b" msecs" });
+    out.extend_from_slice(match r.via {
+        Via::Worker => b" (",
+        Via::Sendfile => b" via sendfile() (",
+        Via::Offload => b" via offload() (",
+    });
+    escape(said.protocol, out);
+    out.push(b' ');
+    number(r.status.into(), out);
+    out.extend_from_slice(b") ");
+    number(r.headers.into(), out);
+    out.extend_from_slice(b" headers in ");
+    number(r.head_bytes, out);
+    out.extend_from_slice(b" bytes (");
+    number(r.switches().into(), out);
+    out.extend_from_slice(b" switches on core ");
+    number(r.core.into(), out);
+    out.push(b')');
 }
 
 #[cfg(test)]

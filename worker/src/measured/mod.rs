@@ -1,6 +1,10 @@
 //! What `benches/instructions` and `cargo bench` count of this crate's inside: the parts of a request that are neither parsing
 //! nor the language. Not an API.
 
+mod requests;
+
+pub use requests::Requests;
+
 use imperator_protocol::vars::Vars;
 
 use crate::account::{self, Spent};
