@@ -4,7 +4,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release demo test test-rust lint fmt conformance bench instructions manual clean
+.PHONY: help build release demo test test-rust loom lint fmt conformance bench instructions manual clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,10 +25,14 @@ test: ## all tests, black-box ones on a real nginx, Django and Flask
 	$(CARGO) build --workspace
 	scripts/run-tests.sh
 
+loom: ## the cache's protocol under every interleaving that the memory model allows
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(CARGO) test --release -p imperator-cache --features loom --test loom -- --test-threads 1
+
 lint: ## fmt, clippy -D warnings, cargo deny
 	@scripts/setup.sh lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) fetch -q
 	$(CARGO) deny --offline --log-level error check bans licenses sources
 
 conformance: ## the shared black-box cases, where they are (CONFORMANCE=folder)

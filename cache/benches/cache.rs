@@ -4,6 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::hint::black_box;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command};
 use std::sync::atomic::Ordering::Relaxed;
@@ -110,7 +111,7 @@ fn report() {
         for (lru, line) in [("", LINE), (", lru", LRU)] {
             let figures = together(kinds, line);
             let each: Vec<String> = figures.iter().map(|figure| format!("{figure:.2}")).collect();
-            println!("{name}{lru}: {:.2} million/s ({})", figures.iter().sum::<f64>(), each.join(" + "));
+            let _ = writeln!(std::io::stdout(), "{name}{lru}: {:.2} million/s ({})", figures.iter().sum::<f64>(), each.join(" + "));
         }
     }
 }

@@ -11,14 +11,17 @@ pub(crate) const INLINE_KEY: usize = 11;
 /// The longest key that a slot keeps itself, bytes.
 pub(crate) const INLINE_KEY_BYTES: usize = (SLOT_CELLS - INLINE_KEY) * 8;
 /// Lines of counters that threads are spread over.
-pub(crate) const STRIPES: usize = 64;
+pub(crate) const STRIPES: usize = if cfg!(feature = "loom") { 1 } else { 64 };
 /// The most shards: more would cost memory (each needs a slot to spare), and the search for what was used longest ago looks at all.
 const MOST_SHARDS: usize = 64;
 /// Items that a shard has at least, when there are several.
 const SHARD_ITEMS: u64 = 16;
 
 pub(crate) const LINE: usize = 64;
-const PAGE: usize = 4096;
+/// Each part begins on a page of its own (in the model: a line, to have few cells).
+const PAGE: usize = if cfg!(feature = "loom") { LINE } else { 4096 };
+/// Bytes of the counters: a line each.
+pub(crate) const COUNTERS_BYTES: usize = 16 * LINE;
 /// Bytes of a shard's state: its lock, and what the lock protects.
 pub(crate) const SHARD_BYTES: usize = 2 * LINE;
 /// Bytes of the pool's state: lock, cells, quotas.
@@ -103,14 +106,14 @@ impl Layout {
 
     /// Puts the parts one after another, each on pages of its own. The first page is the header's.
     fn place(&mut self) -> Option<()> {
-        let mut end = PAGE;
+        let mut end = PAGE.max(2 * LINE);
         let mut part = |bytes: Option<usize>| {
             let start = end;
             end = start.checked_add(bytes?)?.checked_next_multiple_of(PAGE).filter(|end| *end < 1 << 47)?;
             Some(start)
         };
         let slots = self.slots as usize;
-        self.counters = part(Some(PAGE))?;
+        self.counters = part(Some(COUNTERS_BYTES))?;
         self.stripes = part(Some(STRIPES * LINE))?;
         self.pool = part(Some(POOL_BYTES))?;
         self.shard_states = part(Some(self.shards * SHARD_BYTES))?;
@@ -131,9 +134,9 @@ impl Layout {
 pub struct Sizes {
     /// All of it. Memory is used when it is touched.
     pub total: u64,
-    /// The longest key.
+    /// A slot with its key.
     pub key: u64,
-    /// Slots and keys.
+    /// All slots with their keys.
     pub keys: u64,
     /// Values.
     pub data: u64,
@@ -145,7 +148,7 @@ impl From<&Layout> for Sizes {
     fn from(layout: &Layout) -> Self {
         Self {
             total: layout.total as u64,
-            key: layout.keysize as u64,
+            key: ((SLOT_CELLS + layout.key_cells) * 8) as u64,
             keys: (layout.data - layout.slots_at) as u64,
             data: (layout.total - layout.data) as u64,
             bitmap: if layout.bitmap { layout.blocks.div_ceil(8) as u64 } else { 0 },

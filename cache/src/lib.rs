@@ -48,12 +48,17 @@ mod read;
 mod repair;
 mod room;
 mod shard;
+mod shared;
 mod stats;
 mod store;
 mod sum;
+#[cfg(not(feature = "loom"))]
+mod sync;
 mod write;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+#[cfg(not(feature = "loom"))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 pub use definition::{Definition, DefinitionError, HashKind};
@@ -115,6 +120,7 @@ impl Cache {
     }
 }
 
+#[cfg(not(feature = "loom"))]
 /// The descriptor to hand to other processes (close-on-exec). It keeps the lock of a store file as well.
 impl AsFd for Cache {
     fn as_fd(&self) -> BorrowedFd<'_> {

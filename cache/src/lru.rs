@@ -3,7 +3,7 @@
 //! A reader only writes the time of use into the slot. An item's true time is never before the one it is listed by, so if the first of the heap is listed by its true time, no
 //! other was used before it; if not, it is listed anew, and the next one is looked at.
 
-use std::sync::atomic::AtomicU32;
+use crate::shared::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::memory::{Cell, Counter, Id, Memory, ShardCell, Slot};

@@ -1,14 +1,12 @@
 //! The segment's parts by name. Every id, length and run that was read from the segment is checked here against this process's own layout, once, before it is used.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use std::time::Duration;
 
-use imperator_sys::robust::{self, Busy, Held, LockCells};
-use imperator_sys::segment::Segment;
+use crate::shared::{AtomicU32, AtomicU64, Busy, Held, LockCells, Segment, fence, robust};
 
 use crate::hash::word;
-use crate::layout::{INLINE_KEY, INLINE_KEY_BYTES, LINE, Layout, SHARD_BYTES, SLOT_CELLS, STRIPES};
+use crate::layout::{COUNTERS_BYTES, INLINE_KEY, INLINE_KEY_BYTES, LINE, Layout, SHARD_BYTES, SLOT_CELLS, STRIPES};
 
 /// A slot's number, from 1; 0 is none.
 pub(crate) type Id = u32;
@@ -214,7 +212,7 @@ impl Memory {
 
     #[inline]
     pub fn counter(&self, counter: Counter) -> &AtomicU64 {
-        &self.segment.u64s(self.layout.counters, 4096 / 8)[counter as usize * 8]
+        &self.segment.u64s(self.layout.counters, COUNTERS_BYTES / 8)[counter as usize * 8]
     }
 
     /// Counts in the calling thread's line.

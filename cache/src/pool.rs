@@ -2,11 +2,10 @@
 //!
 //! Taken after a shard's lock and never the other way round. The truth is in the slots (their states and runs): when an owner of the pool died, the lists are made anew.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use imperator_sys::robust::{Busy, Held};
+use crate::shared::{AtomicU64, Busy, Held};
 
 use crate::layout::LINE;
 use crate::memory::{Cell, Id, Memory, NONE, Slot, State};

@@ -11,10 +11,11 @@ use crate::lru;
 use crate::memory::{Cell, Id, Memory, NONE, ShardCell, Slot, Spread, read_bytes, same_bytes, settled};
 use crate::outcome::Hit;
 use crate::shard::Shard;
+use crate::shared::spin_loop;
 use crate::{Cache, expired};
 
 /// Tries without the lock.
-const TRIES: u32 = 100;
+const TRIES: u32 = if cfg!(feature = "loom") { 2 } else { 100 };
 /// Slots that a reader looks at in one chain; longer ones are damaged.
 const LONGEST_WALK: usize = 4096;
 /// How long a reader waits for a lock.
@@ -43,13 +44,15 @@ impl Cache {
         self.look(key, now, |_, _, _| Some(())).is_some()
     }
 
-    /// The number under `key`; 0 if it is absent or not 8 bytes long. Counts as nothing.
+    /// The number under `key`; 0 if it is absent or not 8 bytes long. Counts as a hit or a miss.
     pub fn number(&self, key: &[u8], now: u64) -> i64 {
         let read = |memory: &Memory, slot: &Slot<'_>, length: usize| {
             let cells = memory.value_cells(slot, length)?;
             Some(if length == 8 { cells.first()?.load(Relaxed) as i64 } else { 0 })
         };
-        self.look(key, now, read).map_or(0, |(_, number)| number)
+        let found = self.look(key, now, read);
+        self.memory.count(if found.is_some() { Spread::Hits } else { Spread::Misses });
+        found.map_or(0, |(_, number)| number)
     }
 
     /// The value without counting, for dumps.
@@ -72,7 +75,7 @@ impl Cache {
             if let Ok(found) = self.walk(key, hash, now, &mut read) {
                 return found;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
         self.look_locked(key, hash, now, read)
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 
-use imperator_sys::robust::Busy;
+use crate::shared::{Busy, fence};
 
 use crate::hash::hash;
 use crate::lru::Heap;
@@ -38,7 +38,7 @@ impl<'m> Shard<'m> {
     pub fn begin_rebuild(&self) {
         let unlinked = self.memory.shard_cell(self.number, ShardCell::Unlinked);
         unlinked.fetch_or(1, AcqRel);
-        std::sync::atomic::fence(Release);
+        fence(Release);
         self.memory.chains(self.number).iter().for_each(|chain| chain.store(NONE, Release));
         self.set(ShardCell::Spare, u64::from(NONE));
         self.set(ShardCell::Live, 0);

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::time::Duration;
 
-use imperator_sys::robust::{Busy, Held};
+use crate::shared::{AtomicU32, Busy, Held};
 
 use crate::hash::hash;
 use crate::memory::{Cell, Id, Memory, NONE, ShardCell, Slot, State, read_bytes, same_bytes};
@@ -72,7 +72,7 @@ impl<'m> Shard<'m> {
         slot.key_length() == key.len() && self.memory.key_cells(slot, key.len()).is_some_and(|cells| same_bytes(cells, key))
     }
 
-    pub fn chain(&self, hash: u64) -> &'m std::sync::atomic::AtomicU32 {
+    pub fn chain(&self, hash: u64) -> &'m AtomicU32 {
         let (_, bucket) = self.memory.place(hash);
         &self.memory.chains(self.number)[bucket]
     }

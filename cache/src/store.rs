@@ -3,19 +3,18 @@
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use imperator_sys::segment::{Segment, lock_file};
+use crate::shared::{AtomicU64, Segment, lock_file};
 
 use crate::layout::{Layout, VERSION};
 use crate::memory::{Counter, Memory};
 use crate::outcome::StoreError;
-use crate::{Cache, Definition, DefinitionError, WRITE_PATIENCE, repair};
+use crate::{Definition, DefinitionError, WRITE_PATIENCE, repair};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"IMPCACHE");
 /// Words of the header: magic, version, shape (6), seed, checksum.
@@ -279,21 +278,4 @@ fn forget(memory: &Memory) {
     let zero = |cells: &[AtomicU64]| cells.iter().for_each(|cell| cell.store(0, Relaxed));
     zero(memory.segment.u64s(layout.counters, (layout.states - layout.counters) / 8));
     zero(memory.segment.u64s(layout.bits, (layout.slots_at - layout.bits) / 8));
-}
-
-impl Cache {
-    /// Writes the store to disk and waits for it, so not for a thread that others wait for. Nothing without a store. Should somebody have cut the file short (an access to what is missing ends a
-    /// process with SIGBUS), it gets its size back, and this is an error.
-    pub fn sync(&self) -> io::Result<()> {
-        if self.definition.store.is_none() {
-            return Ok(());
-        }
-        let file = File::from(self.memory.segment.as_fd().try_clone_to_owned()?);
-        let bytes = file.metadata()?.len();
-        if bytes < self.memory.layout.total as u64 {
-            file.set_len(self.memory.layout.total as u64)?;
-            return Err(io::Error::other(format!("the store file was cut to {bytes} bytes by somebody")));
-        }
-        self.memory.segment.sync()
-    }
 }

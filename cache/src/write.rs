@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use imperator_sys::robust::Busy;
+use crate::shared::Busy;
 
 use crate::hash::hash;
 use crate::lru::{self, Heap};

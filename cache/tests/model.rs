@@ -232,6 +232,7 @@ fn step(cache: &mut Cache, model: &mut Model, op: &Op) -> Result<(), TestCaseErr
             let key = key_bytes(k);
             let bytes = model.live(&key).and_then(|entry| <[u8; 8]>::try_from(&entry.value[..]).ok());
             prop_assert_eq!(cache.number(&key, now), bytes.map_or(0, i64::from_le_bytes));
+            *(if model.live(&key).is_some() { &mut model.hits } else { &mut model.misses }) += 1;
         }
         Op::Keys => {
             let mut keys = cache.keys(now).expect("keys");
@@ -294,7 +295,7 @@ fn check(options: &str, store: bool) {
     let mut definition =
         Definition::parse(&format!("name=model,keysize={KEYSIZE},blocksize={BLOCKSIZE},math_initial=3,{options}")).expect(options);
     definition.store = store.then(|| directory.path().join("store"));
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(250);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(120);
     let mut runner =
         proptest::test_runner::TestRunner::new(Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() });
     if let Err(error) = runner.run(&proptest::collection::vec(op(), 1..300), |ops| run(definition.clone(), &ops)) {

@@ -152,6 +152,7 @@ struct Herd {
 impl Herd {
     fn new(line: &str) -> Self {
         let cache = Cache::create(&Definition::parse(line).expect(line)).expect(line);
+        cache.math(b"counter", Math::Add, 0, 0, NOW).expect("room");
         let board = Board(Segment::memfd("board", BOARD).expect("memfd"));
         Self { line: line.into(), cache, board, children: Vec::new(), seed: 0x9e37_79b9 }
     }
@@ -164,6 +165,15 @@ impl Herd {
         let mut command = Command::new(std::env::current_exe().expect("this binary"));
         command.args(["--exact", "child", "--nocapture"]).env("CACHE_CHILD", work).stdout(Stdio::null());
         self.children.push(command.spawn().expect("a child"));
+    }
+
+    /// Waits until the children have come so far.
+    fn wait_for(&self, far_enough: impl Fn(&Board) -> bool) {
+        let started = Instant::now();
+        while !far_enough(&self.board) {
+            assert!(started.elapsed() < Duration::from_secs(60), "the children do not get on in {}", self.line);
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// Lets all end by themselves; none may have failed.
@@ -217,15 +227,14 @@ fn stress(line: &str) {
     let mut herd = Herd::new(line);
     (0..8).for_each(|_| herd.start("mixed"));
     let until = Instant::now() + Duration::from_secs(from_environment("CACHE_STRESS_SECONDS", 2));
-    while Instant::now() < until || herd.board.get(Figure::Hits) < 100 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+    herd.wait_for(|board| board.get(Figure::Hits) >= 100);
     herd.finish();
     assert_eq!(herd.cache.stats().repairs, 0, "nobody died");
     if !herd.cache.definition().purge_lru {
         assert_eq!(herd.cache.number(b"counter", NOW), herd.board.get(Figure::Added) as i64);
     }
-    println!("{line}: {} operations, {:?}", herd.board.get(Figure::Operations), herd.cache.stats());
+    eprintln!("{line}: {} operations, {:?}", herd.board.get(Figure::Operations), herd.cache.stats());
     herd.settle();
 }
 
@@ -268,9 +277,7 @@ fn crash(line: &str, share: u64) {
     let largest = herd.cache.definition().largest_value().min(3000);
     (0..3).for_each(|_| herd.start("mixed"));
     for number in 0..kills {
-        while herd.board.get(Figure::Started) < number + 3 {
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        herd.wait_for(|board| board.get(Figure::Started) >= number + 3);
         std::thread::sleep(Duration::from_micros(random.below(3000)));
         let victim = random.below(herd.children.len() as u64) as usize;
         let mut child = herd.children.swap_remove(victim);
@@ -284,7 +291,7 @@ fn crash(line: &str, share: u64) {
     }
     herd.finish();
     let stats = herd.cache.stats();
-    println!(
+    eprintln!(
         "{line}: {kills} kills, {} repairs, {} operations, slowest mean of 50: {slowest:?}",
         stats.repairs,
         herd.board.get(Figure::Operations)
@@ -315,4 +322,43 @@ fn killed_at_any_moment_lru() {
 #[test]
 fn killed_at_any_moment_lru_bitmap() {
     crash("name=s,items=80,blocksize=100,blocks=500,bitmap=1,purge_lru=1", 4);
+}
+
+/// A process that is stopped in the middle keeps nobody from reading; writers of the same shard are refused in the end, and all is well when it goes on.
+#[test]
+fn a_stopped_process_does_not_hang_readers() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    let mut herd = Herd::new("name=s,items=10,blocksize=3000");
+    for number in 0..KEYS.min(8) {
+        herd.cache.set(&key(number), &value(number, 1, 2000), 0, NOW).expect("room");
+    }
+    herd.start("mixed");
+    herd.wait_for(|board| board.get(Figure::Operations) >= 100);
+    let pid = Pid::from_raw(herd.children[0].id() as i32);
+    let impatient = Cache::open(herd.cache.as_fd().try_clone_to_owned().expect("dup"), herd.cache.definition());
+    let impatient = impatient.expect("the same cache").with_patience(Duration::from_millis(1));
+    let (mut slowest, mut refused) = (Duration::ZERO, 0);
+    for round in 0..from_environment("CACHE_STOPS", 60) {
+        kill(pid, Signal::SIGSTOP).expect("stop");
+        let before = herd.board.get(Figure::Operations);
+        std::thread::sleep(Duration::from_millis(2));
+        for number in 0..KEYS {
+            let started = Instant::now();
+            let mut found = Vec::new();
+            if herd.cache.get(&key(number), NOW, &mut found).is_some() {
+                verify(number, &found);
+            }
+            slowest = slowest.max(started.elapsed());
+        }
+        refused += u64::from(impatient.update(&key(round % KEYS), &value(round % KEYS, round, 100), 0, NOW) == Err(Refused::Unavailable));
+        kill(pid, Signal::SIGCONT).expect("go on");
+        herd.wait_for(|board| board.get(Figure::Operations) > before + 20);
+    }
+    eprintln!("slowest read beside a stopped process: {slowest:?}; {refused} writes refused");
+    assert!(slowest < Duration::from_millis(from_environment("CACHE_SLOWEST_MS", 500)), "{slowest:?}");
+    herd.finish();
+    assert_eq!(herd.cache.stats().repairs, 0);
+    herd.settle();
 }
