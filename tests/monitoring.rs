@@ -59,3 +59,55 @@ fn an_instance_is_alive_before_it_is_ready_and_not_ready_once_paused() {
     wait_for("readiness again", || ask("/ready").ok().filter(|(status, _)| *status == 200));
     assert_eq!(ask("/other").expect("an answer").0, 404);
 }
+
+const COUNTING: &str = "import uwsgi\ndef application(env, sr):\n    uwsgi.metric_inc('sales', 5)\n    sr('200 OK', [])\n    return [str(uwsgi.metric_get('twice')).encode()]\n";
+
+#[test]
+fn an_apps_metrics_survive_a_reload_and_are_pushed() {
+    let mut server = Server::new();
+    server.write("app.py", COUNTING);
+    let statsd = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    statsd.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a time limit");
+    let port = statsd.local_addr().expect("an address").port();
+    server
+        .start_ini(&format!(
+            "socket = {{sock}}\nwsgi-file = app.py\nstats = {{dir}}/stats\nmetric = sales\nmetric = name=twice,type=gauge,collector=multiplier,arg1n=2,children=sales\n\
+             metrics-dir = {{dir}}\nstats-push = statsd:127.0.0.1:{port},shop\nstats-pusher-default-freq = 1\n"
+        ))
+        .ready("{sock}");
+    let stats = server.fill("{dir}/stats");
+    let value = |name: &str| support::stats(&stats).ok()?["metrics"][name]["value"].as_i64();
+    let before = value("sales").expect("sales in the stats");
+    assert_eq!(uwsgi(&server.sock(), "/").expect("an answer").text(), ((before + 5) * 2).to_string());
+    server.signal(Signal::SIGHUP);
+    server.wait_log("generation 2 serves");
+    uwsgi(&server.sock(), "/").expect("an answer");
+    assert_eq!((value("sales"), value("twice")), (Some(before + 10), Some((before + 10) * 2)));
+    wait_for("the value in its file", || {
+        let text = std::fs::read_to_string(server.path("sales")).ok()?;
+        (text.trim_end_matches('\0') == format!("{}\n", before + 10)).then_some(())
+    });
+    let mut datagram = [0; 512];
+    loop {
+        let length = statsd.recv(&mut datagram).expect("a datagram");
+        if String::from_utf8_lossy(&datagram[..length]).starts_with("shop.twice:") {
+            break;
+        }
+    }
+}
+
+#[test]
+fn lines_that_make_no_metric_or_pusher_end_the_start_and_name_their_place() {
+    for (line, part) in [
+        ("metric = name=a,colour=red", "colour is no key of a metric"),
+        ("stats-push = rrdtool:/x", "expected socket:HOST:PORT"),
+        ("stats-push = file:colour=red", "path, freq and separator"),
+    ] {
+        let mut server = Server::new();
+        server.write("app.py", APP);
+        server.start_ini(&format!("socket = {{sock}}\nwsgi-file = app.py\n{line}\n"));
+        assert_eq!(server.wait_exit().code(), Some(1), "{line}");
+        let log = server.log();
+        assert!(log.contains(part) && log.contains(".ini:"), "{line}: {log}");
+    }
+}

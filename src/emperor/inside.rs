@@ -158,6 +158,7 @@ fn become_emperor(settings: &Settings, binary: &Path, argv: &[String], master: P
         control: None,
         request_log: None,
         drop: None,
+        metrics: None,
         master_pid: master.as_raw(),
         started_at: 0,
     };

@@ -117,7 +117,9 @@ impl Master {
     fn page(&self, question: Question, path: &str) -> Page {
         match question {
             Question::Stats => Page::json(self.stats()),
-            Question::Prometheus => prometheus(path, &self.snapshot(true), &Totals { reloads: self.reloads, started_at: self.started_at }),
+            Question::Prometheus => {
+                prometheus(path, &self.snapshot(true), &Totals { reloads: self.reloads, started_at: self.started_at }, &self.own_metrics())
+            }
             Question::Health => self.health(path),
         }
     }

@@ -36,6 +36,9 @@ pub struct State {
     /// Listeners of the stats server, Prometheus' and health's.
     #[serde(default)]
     pub answers: super::answers::Held,
+    /// The segment of metrics, and whose its cells are.
+    #[serde(default)]
+    pub metrics: Option<(i32, Vec<String>)>,
     /// What `zerg-server` and `zerg-pool` listen on and hand out.
     #[serde(default)]
     pub zerg: super::zerg::Kept,
@@ -82,6 +85,7 @@ impl State {
             .chain(self.emperor)
             .chain(self.logs.iter().map(|(_, fd)| *fd))
             .chain(self.answers.iter().map(|(_, fd, _)| *fd))
+            .chain(self.metrics.as_ref().map(|(fd, _)| *fd))
             .chain(self.zerg.descriptors())
             .chain(self.cache_peers.iter().map(|(fd, _, _)| *fd))
             .collect()
@@ -124,4 +128,9 @@ pub fn receive(number: &str) -> Result<State> {
 /// One of the state's descriptors.
 pub fn take(fd: i32) -> Result<OwnedFd> {
     process::take_inherited(fd).with_context(|| format!("descriptor {fd} of the state"))
+}
+
+/// The segment of metrics.
+pub fn metrics((fd, names): (i32, Vec<String>)) -> Result<imperator_worker::metrics::Metrics> {
+    imperator_worker::metrics::Metrics::open(take(fd)?, names).context("the metrics of the state")
 }

@@ -73,6 +73,7 @@ impl Master {
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             answers: self.services.answers.held(),
             cache_peers: self.kept_peers(),
+            metrics: self.meter.segment().map(|m| (m.as_fd().as_raw_fd(), m.names().to_vec())),
             zerg: self.zerg.as_ref().map(ZergServer::handover).unwrap_or_default(),
             daemons: self.daemons.handover(),
             crons: self.crons.handover(),

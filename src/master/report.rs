@@ -8,7 +8,7 @@ use imperator_worker::log::diag::say;
 use super::decide::{Life, Slot};
 use super::running::Master;
 use super::runtime::Runtime;
-use crate::stats::{Snapshot, SocketRow, WorkerState, json};
+use crate::stats::{MetricRows, Snapshot, SocketRow, WorkerState, json};
 
 impl Master {
     /// The generation that serves, or is about to.
@@ -20,7 +20,10 @@ impl Master {
     /// The text for a client of the stats server.
     pub(super) fn stats(&self) -> String {
         let options = self.current().map(|(_, runtime)| runtime.settings.stats.clone()).unwrap_or_default();
-        json(&self.snapshot(!options.no_cores), options.minified)
+        let mut snapshot = self.snapshot(!options.no_cores);
+        let shown = self.current().is_some_and(|(_, runtime)| !runtime.settings.metrics.not_in_stats);
+        snapshot.metrics = self.metrics().filter(|_| shown).map(MetricRows);
+        json(&snapshot, options.minified)
     }
 
     /// How the instance is now.

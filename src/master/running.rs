@@ -23,7 +23,9 @@ use super::daemon::Waiting;
 use super::daemons::Daemons;
 use super::decide::{Action, Event, Instance};
 use super::handover::{self, State};
+use super::metrics::Meter;
 use super::poll::{MOST_WORKERS, Poll, Source};
+use super::pushes::Pushes;
 use super::reloading::take_over;
 use super::runtime::Runtime;
 use super::services::{LOGS, Services};
@@ -45,6 +47,8 @@ pub struct Master {
     pub(super) signals: SignalFd,
     pub(super) services: Services,
     pub(super) timers: Timers,
+    pub(super) meter: Meter,
+    pub(super) pushes: Pushes,
     pub(super) logs: Logs,
     /// The pipe of a vassal.
     pub(super) emperor: Option<File>,
@@ -91,6 +95,8 @@ impl Master {
             signals,
             services: Services::default(),
             timers: Timers::default(),
+            meter: Meter::default(),
+            pushes: Pushes::default(),
             logs,
             emperor: None,
             inside: Inside::default(),
@@ -134,6 +140,7 @@ impl Master {
         master.inside = Inside::resume(state.inside);
         master.kept_answers = answers::take(state.answers)?;
         master.kept_peers = state.cache_peers;
+        master.meter = Meter::resume(state.metrics.map(handover::metrics).transpose()?);
         master.kept_zerg = zerg::Taken::from(state.zerg)?;
         let mut sockets = BTreeMap::new();
         for held in state.generations {
@@ -165,6 +172,8 @@ impl Master {
         let runtime = Runtime::new(settings.clone(), listeners, &before)?;
         self.services = Services::open(&settings, std::mem::take(&mut self.kept_answers), &self.poll)?;
         self.open_peers(&settings)?;
+        self.meter.define(&settings, monotonic_ms())?;
+        self.pushes = Pushes::new(&settings, monotonic_ms())?;
         self.open_zerg(&settings)?;
         self.serve_meanwhile()?;
         self.remember_files(&runtime);
@@ -220,6 +229,8 @@ impl Master {
                 self.crons.next_deadline(),
                 self.cache_timers.next(),
                 self.peers_rest(),
+                self.meter.due,
+                self.pushes.next(),
             ];
             for source in self.poll.wait(deadlines.into_iter().flatten().min(), now)? {
                 self.on_ready(source);
@@ -287,6 +298,7 @@ impl Master {
             listeners: &runtime.listeners,
             scoreboard: &runtime.scoreboard,
             caches: &runtime.caches,
+            metrics: self.meter.segment(),
             request_log: self.logs.request_log(),
             log: Some(self.logs.stderr()),
             started_at: self.started_at,

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use imperator_worker::control::Role;
 use imperator_worker::log::diag::say;
+use imperator_worker::metrics::Metrics;
 use imperator_worker::scoreboard::Scoreboard;
 use imperator_worker::settings::{Log, Settings};
 
@@ -65,6 +66,7 @@ pub fn become_interpreter(
     started_at: u64,
 ) -> Result<i32> {
     let scoreboard = Scoreboard::create(settings.process.workers, settings.process.threads.max(1))?;
+    let metrics = metrics(settings)?;
     let (plan, place) = plan(settings)?;
     let caches = as_app(&plan, place, || CacheSet::make(settings, &[]))??;
     without_peers(settings)?;
@@ -76,6 +78,7 @@ pub fn become_interpreter(
         listeners,
         scoreboard: &scoreboard,
         caches: &caches,
+        metrics: metrics.as_ref(),
         request_log: logs.request_log(),
         log: None,
         started_at,
@@ -83,6 +86,14 @@ pub fn become_interpreter(
         place,
     };
     match recipe.in_place()? {}
+}
+
+/// The app counts in its metrics also where nobody shows them.
+fn metrics(settings: &Settings) -> Result<Option<Metrics>> {
+    let definitions = &settings.metrics.definitions;
+    let mut metrics = if definitions.is_empty() { return Ok(None) } else { Metrics::create()? };
+    metrics.define(definitions.iter())?;
+    Ok(Some(metrics))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use imperator_sys::process::{self, Fork};
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::control::{BOOT_ENV, Boot, FromZygote, PYTHON_BOOTSTRAP, Role};
 use imperator_worker::hooks::Hooks;
+use imperator_worker::metrics::Metrics;
 use imperator_worker::privileges::Plan;
 use imperator_worker::scoreboard::Scoreboard;
 use imperator_worker::settings::{Python, Settings};
@@ -35,6 +36,7 @@ pub struct Recipe<'a> {
     pub listeners: &'a [Bound],
     pub scoreboard: &'a Scoreboard,
     pub caches: &'a CacheSet,
+    pub metrics: Option<&'a Metrics>,
     pub request_log: Option<BorrowedFd<'a>>,
     /// Descriptors 1 and 2 of the new process, if they are not ours.
     pub log: Option<BorrowedFd<'a>>,
@@ -144,6 +146,7 @@ impl Recipe<'_> {
             listeners: self.listeners.iter().map(Bound::listener).collect(),
             scoreboard: self.scoreboard.as_fd().as_raw_fd(),
             caches: self.caches.descriptors(),
+            metrics: self.metrics.map(|m| (m.as_fd().as_raw_fd(), m.names().to_vec())),
             control: control.map(|c| c.as_fd().as_raw_fd()),
             request_log: self.request_log.map(|fd| fd.as_raw_fd()),
             master_pid,
@@ -152,7 +155,7 @@ impl Recipe<'_> {
         };
         let shared =
             self.listeners.iter().map(|l| l.fd.as_fd()).chain([self.scoreboard.as_fd()]).chain(self.caches.iter().map(AsFd::as_fd));
-        for fd in shared.chain(control.map(AsFd::as_fd)).chain(self.request_log) {
+        for fd in shared.chain(self.metrics.map(AsFd::as_fd)).chain(control.map(AsFd::as_fd)).chain(self.request_log) {
             process::set_cloexec(fd, false)?;
         }
         memfd("imperator-boot", &serde_json::to_vec(&boot)?)

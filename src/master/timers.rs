@@ -72,6 +72,8 @@ impl Master {
         if due(self.timers.harakiri) {
             self.look_for_stuck_requests(now);
         }
+        self.metrics_due(now);
+        self.pushes_due(now);
         let Some(settings) = self.current().map(|(_, r)| r.settings.clone()) else { return };
         if due(self.timers.memory) {
             self.timers.memory = Some(now + Ms::from(settings.limits.mem_collector_freq.max(1)) * 1000);

@@ -6,6 +6,7 @@ mod client;
 mod listener;
 mod page;
 mod prometheus;
+pub mod push;
 mod server;
 mod snapshot;
 
@@ -13,7 +14,7 @@ pub use listener::ListenError;
 pub use page::{Page, Style};
 pub use prometheus::{Totals, prometheus};
 pub use server::StatsServer;
-pub use snapshot::{AppRow, CoreRow, CronRow, DaemonRow, RequestInfo, Snapshot, SocketRow, WorkerRow, WorkerState};
+pub use snapshot::{AppRow, CoreRow, CronRow, DaemonRow, MetricRows, RequestInfo, Snapshot, SocketRow, WorkerRow, WorkerState};
 
 use serde::Serialize;
 

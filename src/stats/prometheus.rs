@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use imperator_worker::metrics::{Kind, Row};
+
 use super::page::Page;
 use super::snapshot::{Snapshot, WorkerRow};
 
@@ -19,7 +21,8 @@ pub struct Totals {
 }
 
 /// The page of `/metrics`; 404 for any other path.
-pub fn prometheus(path: &str, snapshot: &Snapshot, totals: &Totals) -> Page {
+/// `own` are the user's own metrics, which become `uwsgi_NAME`.
+pub fn prometheus(path: &str, snapshot: &Snapshot, totals: &Totals, own: &[Row]) -> Page {
     if path != "/metrics" {
         return Page::text(404, "metrics are at /metrics\n");
     }
@@ -27,6 +30,7 @@ pub fn prometheus(path: &str, snapshot: &Snapshot, totals: &Totals) -> Page {
     instance(&mut page, snapshot, totals);
     workers(&mut page, &snapshot.workers);
     sockets(&mut page, snapshot);
+    own_metrics(&mut page, own);
     Page { status: 200, kind: KIND, body: page.text.into() }
 }
 
@@ -90,6 +94,19 @@ fn sockets(page: &mut Writer, snapshot: &Snapshot) {
     }
 }
 
+fn own_metrics(page: &mut Writer, rows: &[Row]) {
+    for row in rows {
+        let name: String = row.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let name = format!("uwsgi_{name}");
+        // A name of ours, or two that differ in what Prometheus does not allow: a page with one name twice is refused whole.
+        if page.text.contains(&format!("# TYPE {name} ")) {
+            continue;
+        }
+        page.family(&name, if row.kind == Kind::Counter { "counter" } else { "gauge" }, &format!("metric = {}", row.name));
+        page.row(&[], row.value as f64);
+    }
+}
+
 #[derive(Default)]
 struct Writer {
     text: String,
@@ -146,10 +163,18 @@ mod tests {
         let row = SocketRow { name: "@a".into(), proto: "uwsgi".into(), queue: 3, max_queue: 100, shared: 0, can_offload: 0 };
         let snapshot = Snapshot::default().with_sockets(vec![row]);
         let totals = Totals { reloads: 2, started_at: 10 };
-        let page = prometheus("/metrics", &snapshot, &totals);
-        for line in ["uwsgi_socket_queue{socket=\"@a\"} 3\n", "uwsgi_listen_queue 3\n", "uwsgi_reloads_total 2\n", "uwsgi_workers 0\n"] {
+        let metric = |name: &str| Row { name: name.into(), oid: String::new(), kind: Kind::Gauge, value: -3 };
+        let page = prometheus("/metrics", &snapshot, &totals, &[metric("a.b"), metric("a-b"), metric("workers")]);
+        for line in [
+            "uwsgi_socket_queue{socket=\"@a\"} 3\n",
+            "uwsgi_listen_queue 3\n",
+            "uwsgi_reloads_total 2\n",
+            "uwsgi_workers 0\n",
+            "uwsgi_a_b -3\n",
+        ] {
             assert!(page.body.contains(line), "{line} in {}", page.body);
         }
-        assert_eq!(prometheus("/", &snapshot, &totals).status, 404);
+        assert_eq!(page.body.matches("# TYPE uwsgi_a_b ").count() + page.body.matches("# TYPE uwsgi_workers ").count(), 2);
+        assert_eq!(prometheus("/", &snapshot, &totals, &[]).status, 404);
     }
 }

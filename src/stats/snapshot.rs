@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 use imperator_protocol::vars::Vars;
 use imperator_worker::control::App;
 use imperator_worker::host::cache::CacheRow;
+use imperator_worker::metrics::Row;
 use imperator_worker::scoreboard::{CoreCell, CoreSlot, Scoreboard, Status, WorkerCell, WorkerSlot};
 use serde::Serialize;
 
@@ -32,6 +33,9 @@ pub struct Snapshot {
     pub locks: Vec<BTreeMap<String, i32>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub caches: Vec<CacheRow>,
+    /// `None`: nothing asked for metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricRows>,
     pub sockets: Vec<SocketRow>,
     pub workers: Vec<WorkerRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -63,6 +67,24 @@ pub struct CronRow {
     pub pid: i32,
     /// Epoch seconds of the last start; 0: none yet.
     pub started_at: u64,
+}
+
+/// Metrics as one object, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct MetricRows(pub Vec<Row>);
+
+impl Serialize for MetricRows {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|row| (&row.name, MetricRow { kind: row.kind as u8, oid: &row.oid, value: row.value })))
+    }
+}
+
+#[derive(Serialize)]
+struct MetricRow<'r> {
+    #[serde(rename = "type")]
+    kind: u8,
+    oid: &'r str,
+    value: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -40,6 +40,9 @@ pub struct Boot {
     /// The memory of each cache of `settings.cache`, in their order; `None` for one that is not on this host.
     #[serde(default)]
     pub caches: Vec<Option<i32>>,
+    /// The memfd of the user's own metrics, and whose its first cells are, in order.
+    #[serde(default)]
+    pub metrics: Option<(i32, Vec<String>)>,
     /// The zygote's end of the control pair; absent for [`Role::Single`].
     pub control: Option<i32>,
     /// A pipe or file that takes whole request log lines; `None`: descriptor 2.

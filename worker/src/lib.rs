@@ -24,6 +24,7 @@ pub mod log;
 mod lot;
 #[doc(hidden)]
 pub mod measured;
+pub mod metrics;
 pub mod mounts;
 mod offload;
 pub mod pattern;

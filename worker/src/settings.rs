@@ -10,12 +10,14 @@ mod background;
 mod cache;
 mod emperor;
 mod lua;
+mod metrics;
 mod statics;
 
 pub use background::{Background, Cron, Daemon};
 pub use cache::{CacheSettings, CacheSettingsError, OldCache, Preload, PreloadWhat};
 pub use emperor::{Emperor, Vassal};
 pub use lua::{Lua, is_lua_mount};
+pub use metrics::{Carbon, MetricSettings};
 pub use statics::{Expiry, Gzip, Mapping, ServeMode, Static, Subject};
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
@@ -38,6 +40,7 @@ pub struct Settings {
     pub stats: Stats,
     pub background: Background,
     pub cache: CacheSettings,
+    pub metrics: MetricSettings,
     pub emperor: Emperor,
     pub vassal: Vassal,
     /// `uwsgi.opt`: every key of the list in order of first appearance with its values; `None` is an option without a value (True in Python).

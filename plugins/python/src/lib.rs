@@ -10,6 +10,7 @@ mod errors;
 mod forked;
 mod harakiri;
 mod input;
+mod metrics;
 mod module;
 mod not_built;
 mod python;

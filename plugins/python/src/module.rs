@@ -19,6 +19,7 @@ pub fn install(py: Python<'_>, host: &'static Host) -> PyResult<()> {
     crate::request_api::add(&module)?;
     crate::cache::add(&module)?;
     crate::embedded::add_descriptors(&module)?;
+    crate::metrics::add(&module)?;
     crate::not_built::add(&module, host)?;
     py.import("sys")?.getattr("modules")?.set_item("uwsgi", module)
 }

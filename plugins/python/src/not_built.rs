@@ -9,7 +9,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 const ALWAYS: &str = "\
 add_cron add_file_monitor add_ms_timer add_rb_timer add_timer alarm async_sleep \
 call embedded_data farm_get_msg farm_msg i_am_the_lord is_locked lock lord_scroll \
-metric_dec metric_div metric_get metric_inc metric_mul metric_set metric_set_max metric_set_min mule_get_msg mule_msg \
+mule_get_msg mule_msg \
 register_rpc register_signal route rpc rpc_list scrolls set_spooler_frequency set_warning_message signal signal_received \
 signal_registered signal_wait unlock wait_fd_read wait_fd_write websocket_handshake websocket_recv websocket_recv_nb websocket_send \
 websocket_send_binary";

@@ -57,6 +57,7 @@ fn start(files: &[(&str, &str)], settings: impl FnOnce(&mut Settings)) -> Zygote
         master_pid: std::process::id() as i32,
         started_at: 0,
         drop: None,
+        metrics: None,
     };
     let mut record = std::fs::File::from(memfd_create("boot", MFdFlags::empty()).expect("memfd"));
     record.write_all(&serde_json::to_vec(&boot).expect("json")).expect("record");

@@ -1,42 +1,54 @@
 //! Statistics, metrics, alarms.
 
-use super::{Spec, flag, int, later, list, long, no_effect, set_flag, set_text, text};
+use imperator_worker::metrics::Definition;
+use imperator_worker::settings::Settings;
+
+use super::{Spec, Status, add_text, flag, int, later, list, long, no_effect, set_flag, set_number, set_text, text};
+use crate::config::values;
+use crate::stats::push::Pusher;
 
 const READ: &str = "read `stats`";
 const ALARM: &str = "let a monitoring system watch `stats` and the log";
-const CARBON: &str = "let a collector read `stats`";
+const CARBON: &str = "use `stats-prometheus`, or `stats-push`";
 
 pub static OPTIONS: &[Spec] = &[
     text("stats", &["stats-server"], "an address that gives JSON to who connects", set_text!(stats.address)).with_master(),
     flag("stats-http", &[], "as an HTTP answer", set_flag!(stats.http)).with_master(),
     flag("stats-minified", &["stats-min"], "without blanks", set_flag!(stats.minified)).with_master(),
     flag("stats-no-cores", &[], "without the cores of workers", set_flag!(stats.no_cores)).with_master(),
-    flag("stats-no-metrics", &[], "without metrics", no_effect("there are no metrics in it")).with_master(),
+    flag("stats-no-metrics", &[], "without metrics", set_flag!(metrics.not_in_stats)).with_master(),
     text("stats-prometheus", &[], "an address that gives /metrics to Prometheus", set_text!(stats.prometheus)).with_master(),
     text("health-socket", &[], "an address that answers /live, and /ready once a worker accepts", set_text!(stats.health)).with_master(),
-    list("stats-push", &[], "NAME:ARGS: send statistics somewhere", later(READ)).with_master(),
-    int("stats-pusher-default-freq", &["stats-pushers-default-freq"], "seconds between pushes", later(READ)).with_master(),
-    flag("statsd-no-workers", &[], "statsd: without workers", later(READ)),
-    flag("statsd-all-gauges", &[], "statsd: gauges only", later(READ)),
-    flag("enable-metrics", &[], "collect metrics", later(READ)).with_master(),
-    list("metric", &[], "KEY=VALUE,...: a metric of your own", later(READ)).with_master(),
+    list("stats-push", &[], "NAME:ARGS: send statistics by socket, statsd or file", Status::Done(push)).with_master(),
+    int("stats-pusher-default-freq", &["stats-pushers-default-freq"], "seconds between pushes (3)", set_number!(metrics.push_freq))
+        .with_master(),
+    flag("statsd-no-workers", &[], "statsd: without workers", set_flag!(metrics.statsd_no_workers)),
+    flag("statsd-all-gauges", &[], "statsd: gauges only", set_flag!(metrics.statsd_all_gauges)),
+    flag("enable-metrics", &[], "metrics in the stats", set_flag!(metrics.enabled)).with_master(),
+    list("metric", &[], "NAME or name=NAME,KEY=VALUE,...: a metric of your own", Status::Done(metric)).with_master(),
     list("metric-threshold", &["metric-alarm", "alarm-metric"], "an alarm when a metric is above a value", later(ALARM)).with_master(),
-    text("metrics-dir", &["metric-dir"], "a file for each metric", later(READ)).with_master(),
-    flag("metrics-dir-restore", &["metric-dir-restore"], "begin with the values of these files", later(READ)).with_master(),
-    flag("metrics-no-cores", &[], "without metrics of cores", later(READ)).with_master(),
-    list("carbon", &[], "HOST:PORT: send statistics to Graphite", later(CARBON)).with_master(),
-    int("carbon-timeout", &[], "seconds to wait for it", later(CARBON)),
-    int("carbon-freq", &[], "seconds between pushes", later(CARBON)),
-    text("carbon-id", &[], "our name there", later(CARBON)),
-    flag("carbon-no-workers", &[], "without workers", later(CARBON)),
-    int("carbon-max-retry", &[], "attempts", later(CARBON)),
-    int("carbon-retry-delay", &[], "seconds between attempts", later(CARBON)),
-    text("carbon-root", &[], "the first part of names", later(CARBON)),
-    text("carbon-hostname-dots", &[], "what stands for the dots of the host's name", later(CARBON)),
-    text("carbon-hostname-alias", &[], "another name for the host", later(CARBON)),
-    flag("carbon-name-resolve", &["carbon-resolve-names"], "look the host up", later(CARBON)),
-    text("carbon-idle-avg", &[], "what avg_rt is without requests", later(CARBON)),
-    flag("carbon-use-metrics", &[], "send metrics", later(CARBON)),
+    text("metrics-dir", &["metric-dir"], "a file for each metric, written once a second", Status::Done(metrics_dir)).with_master(),
+    flag("metrics-dir-restore", &["metric-dir-restore"], "your metrics begin with the values of these files", set_flag!(metrics.restore))
+        .with_master(),
+    flag("metrics-no-cores", &[], "without metrics of cores", set_flag!(metrics.no_cores)).with_master(),
+    list("carbon", &[], "HOST:PORT: send statistics to Graphite", add_text!(metrics.carbon.servers)).with_master(),
+    int("carbon-timeout", &[], "seconds that a push may take (3)", set_number!(metrics.carbon.timeout)),
+    int("carbon-freq", &[], "seconds between pushes (60)", set_number!(metrics.carbon.freq)),
+    text("carbon-id", &[], "our name there", set_text!(metrics.carbon.id)),
+    flag("carbon-no-workers", &[], "without workers", set_flag!(metrics.carbon.no_workers)),
+    int("carbon-max-retry", &[], "more attempts at a push (1)", set_number!(metrics.carbon.max_retry)),
+    int("carbon-retry-delay", &[], "seconds between attempts (7)", set_number!(metrics.carbon.retry_delay)),
+    text("carbon-root", &[], "the first part of names (uwsgi)", Status::Done(carbon_root)),
+    text("carbon-hostname-dots", &[], "what stands for the dots of the host's name", set_text!(metrics.carbon.hostname_dots)),
+    text("carbon-hostname-alias", &[], "another name for the host", set_text!(metrics.carbon.hostname_alias)),
+    flag(
+        "carbon-name-resolve",
+        &["carbon-resolve-names"],
+        "look the host up",
+        no_effect("names of hosts are always looked up, once at the start"),
+    ),
+    text("carbon-idle-avg", &[], "avg_rt of a worker without requests: last, zero or none", Status::Done(carbon_idle)),
+    flag("carbon-use-metrics", &[], "send metrics too", set_flag!(metrics.carbon.use_metrics)),
     list("rrdtool", &[], "a directory of RRD files", later(CARBON)),
     int("rrdtool-freq", &[], "seconds between updates", later(CARBON)),
     text("rrdtool-lib", &[], "the library", later(CARBON)),
@@ -61,3 +73,43 @@ pub static OPTIONS: &[Spec] = &[
     flag("alarm-list", &["alarms-list"], "print the alarms", later(ALARM)),
     long("alarm-msg-size", &[], "bytes of a message", later(ALARM)),
 ];
+
+fn metric(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let Some(line) = values::text(value)? else { return Ok(()) };
+    let definition = Definition::parse(&line).map_err(|e| e.to_string())?;
+    let metrics = &mut settings.metrics;
+    if metrics.definitions.iter().any(|other| other.name == definition.name) {
+        return Err(format!("there is a metric of the name {} already", definition.name));
+    }
+    metrics.enabled = true;
+    metrics.definitions.push(definition);
+    Ok(())
+}
+
+fn metrics_dir(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    settings.metrics.directory = values::text(value)?;
+    settings.metrics.enabled |= settings.metrics.directory.is_some();
+    Ok(())
+}
+
+/// Read here as well, so that a typing error has its line.
+fn push(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let Some(line) = values::text(value)? else { return Ok(()) };
+    Pusher::parse(&line, &settings.metrics).map_err(|e| e.to_string())?;
+    settings.metrics.enabled = true;
+    settings.metrics.push.push(line);
+    Ok(())
+}
+
+fn carbon_root(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    settings.metrics.carbon.root = values::text(value)?.unwrap_or_default();
+    Ok(())
+}
+
+fn carbon_idle(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    match value {
+        Some(known @ ("last" | "zero" | "none")) => known.clone_into(&mut settings.metrics.carbon.idle_avg),
+        _ => return Err("expected last, zero or none".into()),
+    }
+    Ok(())
+}

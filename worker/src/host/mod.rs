@@ -4,6 +4,7 @@
 //! thin bindings of its methods: a service is written here once and has the same name in each language.
 
 pub mod cache;
+mod metrics;
 
 use std::fs::File;
 use std::io::{BufReader, Seek as _};
@@ -27,6 +28,7 @@ pub struct Host {
     pub boot: Boot,
     pub scoreboard: Arc<Scoreboard>,
     caches: cache::Caches,
+    metrics: Option<crate::metrics::Metrics>,
     /// The zygote's end of its pair; taken by its loop.
     control: Mutex<Option<SeqPacket>>,
     listeners: Mutex<Vec<OwnedFd>>,
@@ -98,6 +100,7 @@ impl Host {
             control: Mutex::new(control.map(SeqPacket::from_fd)),
             listeners: Mutex::new(listeners),
             request_log: Mutex::new(request_log),
+            metrics: Self::open_metrics(&boot)?,
             worker: AtomicU32::new(0),
             link: Mutex::new(None),
             boot,

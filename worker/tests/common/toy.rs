@@ -149,6 +149,7 @@ pub fn main(directory: &Path) -> ! {
         master_pid: 0,
         started_at: 0,
         drop: None,
+        metrics: None,
     };
     let config = WorkerConfig { boot, worker: 1, listeners, scoreboard, link: None, request_log: None };
     std::process::exit(serve(config, &Toy { directory: directory.into() }))
