@@ -10,6 +10,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use crate::calls::references;
+use crate::input::Input;
+use crate::slot::Slot;
+
 /// Shapes of requests that are remembered.
 const TEMPLATES: usize = 8;
 /// Variable names that are kept as Python strings.
@@ -19,26 +23,36 @@ const KEPT_VALUE: usize = 4096;
 
 /// One for each core.
 pub struct Environ {
+    slot: &'static Slot,
     names: HashMap<Box<[u8]>, Py<PyString>>,
     templates: Vec<Template>,
     /// Ours, the same in every request: `wsgi.version`, `wsgi.errors` ...
     constants: Vec<(Py<PyString>, Py<PyAny>)>,
     scheme: Py<PyString>,
     schemes: [Py<PyString>; 2],
+    /// `wsgi.input`, which all templates have. It is that of the next request, too, if the app did not keep it.
+    input: Py<Input>,
+    input_key: Py<PyString>,
 }
 
 struct Template {
+    /// The variables that the dictionary has the values of, as they came; empty after large ones were forgotten.
+    block: Vec<u8>,
     variables: Vec<Variable>,
+    /// A name comes twice. All values are set anew each time then, so that the last one wins.
+    repeated: bool,
     dict: Py<PyDict>,
 }
 
 struct Variable {
     name: Box<[u8]>,
     key: Py<PyString>,
-    value: Vec<u8>,
     kind: Kind,
-    /// A name comes twice in this template. All values are set anew each time then, so that the last one wins.
-    repeated: bool,
+    /// Where it ends in the block.
+    end: usize,
+    /// Where it ends in the block that is compared.
+    next_end: usize,
+    differs: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,19 +78,23 @@ impl Kind {
 }
 
 impl Environ {
-    pub fn new(py: Python<'_>, constants: Vec<(&str, Py<PyAny>)>) -> Self {
-        Self {
+    pub fn new(py: Python<'_>, slot: &'static Slot, constants: Vec<(&str, Py<PyAny>)>) -> PyResult<Self> {
+        Ok(Self {
+            slot,
             names: HashMap::new(),
             templates: Vec::with_capacity(TEMPLATES),
             constants: constants.into_iter().map(|(k, v)| (PyString::intern(py, k).unbind(), v)).collect(),
             scheme: PyString::intern(py, "wsgi.url_scheme").unbind(),
             schemes: [PyString::intern(py, "http").unbind(), PyString::intern(py, "https").unbind()],
-        }
+            input: Py::new(py, Input::new(slot, 0))?,
+            input_key: PyString::intern(py, "wsgi.input").unbind(),
+        })
     }
 
-    /// A new dictionary for a request with these variables.
-    pub fn make<'py>(&mut self, py: Python<'py>, vars: Vars<'_>) -> PyResult<Bound<'py, PyDict>> {
-        let found = self.templates.iter().position(|t| t.matches(vars));
+    /// A new dictionary for the request `serial` with these variables.
+    pub fn make<'py>(&mut self, py: Python<'py>, vars: Vars<'_>, serial: u64) -> PyResult<Bound<'py, PyDict>> {
+        self.renew_input(py, serial)?;
+        let found = self.templates.iter_mut().position(|template| template.matches(vars));
         let index = match found {
             Some(index) => index,
             None => {
@@ -96,22 +114,33 @@ impl Environ {
         Ok(copy)
     }
 
+    /// Makes `wsgi.input` that of the request `serial`: the same object if nobody but us has it.
+    fn renew_input(&mut self, py: Python<'_>, serial: u64) -> PyResult<()> {
+        if references(&self.input) as usize == 1 + self.templates.len() {
+            self.input.get().renew(serial);
+            return Ok(());
+        }
+        self.input = Py::new(py, Input::new(self.slot, serial))?;
+        self.templates.iter().try_for_each(|template| template.dict.bind(py).set_item(&self.input_key, &self.input))
+    }
+
     fn template(&mut self, py: Python<'_>, vars: Vars<'_>) -> PyResult<Template> {
         let dict = PyDict::new(py);
-        let mut variables = Vec::new();
+        let (mut variables, mut end) = (Vec::new(), 0);
         for (name, value) in vars.iter() {
             let (key, kind) = (self.key(py, name), Kind::of(name));
             if kind != Kind::Ours {
                 set(&dict, &key, value)?;
             }
-            variables.push(Variable { name: name.into(), key, value: value.to_vec(), kind, repeated: false });
+            end += encoded_length(name, value);
+            variables.push(Variable { name: name.into(), key, kind, end, next_end: end, differs: false });
         }
         let repeated = dict.len() < variables.iter().filter(|v| v.kind != Kind::Ours).count();
-        variables.iter_mut().for_each(|v| v.repeated = repeated);
         for (key, value) in &self.constants {
             dict.set_item(key, value)?;
         }
-        let template = Template { variables, dict: dict.unbind() };
+        dict.set_item(&self.input_key, &self.input)?;
+        let template = Template { block: vars.payload().to_vec(), variables, repeated, dict: dict.unbind() };
         template.dict.bind(py).set_item(&self.scheme, template.scheme(py, vars, &self.schemes)?)?;
         Ok(template)
     }
@@ -131,26 +160,43 @@ impl Environ {
 
 impl Template {
     /// Same names in the same order. (A name that comes twice is fine: values are set in the same order then, and the last wins.)
-    fn matches(&self, vars: Vars<'_>) -> bool {
-        let mut mine = self.variables.iter();
-        vars.iter().all(|(name, _)| mine.next().is_some_and(|v| *v.name == *name)) && mine.next().is_none()
+    /// Notes which variables differ, for [`Self::update`].
+    fn matches(&mut self, vars: Vars<'_>) -> bool {
+        let block = vars.payload();
+        if block == self.block {
+            return true;
+        }
+        let (mut start, mut old_start, mut mine) = (0, 0, self.variables.iter_mut());
+        for (name, value) in vars.iter() {
+            let Some(variable) = mine.next() else { return false };
+            let end = start + encoded_length(name, value);
+            variable.differs = block[start..end] != self.block[old_start..variable.end];
+            if variable.differs && *variable.name != *name {
+                return false;
+            }
+            variable.next_end = end;
+            (start, old_start) = (end, variable.end);
+        }
+        mine.next().is_none()
     }
 
     /// Replaces the values that differ; whether the scheme may have changed.
     fn update(&mut self, py: Python<'_>, vars: Vars<'_>) -> PyResult<bool> {
+        let block = vars.payload();
+        if block == self.block {
+            return Ok(false);
+        }
         let dict = self.dict.bind(py);
         let mut scheme = false;
         for (variable, (_, value)) in self.variables.iter_mut().zip(vars.iter()) {
-            if variable.value == value && !variable.repeated {
-                continue;
-            }
-            if variable.kind != Kind::Ours {
+            variable.end = variable.next_end;
+            if (variable.differs || self.repeated) && variable.kind != Kind::Ours {
                 set(dict, &variable.key, value)?;
             }
-            scheme |= matches!(variable.kind, Kind::Scheme | Kind::Secure);
-            variable.value.clear();
-            variable.value.extend_from_slice(value);
+            scheme |= variable.differs && matches!(variable.kind, Kind::Scheme | Kind::Secure);
         }
+        self.block.clear();
+        self.block.extend_from_slice(block);
         Ok(scheme)
     }
 
@@ -164,14 +210,32 @@ impl Template {
         Ok(schemes[usize::from(https)].bind(py).clone().into_any())
     }
 
-    /// Does not hold on to large values until the next request of this shape.
+    /// Does not hold on to large values until the next request of this shape, which then sets all of its values.
     fn forget_large(&mut self, py: Python<'_>) -> PyResult<()> {
-        for variable in self.variables.iter_mut().filter(|v| v.value.len() >= KEPT_VALUE) {
-            variable.value = Vec::new();
-            set(self.dict.bind(py), &variable.key, b"")?;
+        if self.block.len() < KEPT_VALUE {
+            return Ok(());
+        }
+        let (mut start, mut forgotten) = (0, false);
+        for variable in &self.variables {
+            if variable.end - start - encoded_length(&variable.name, b"") >= KEPT_VALUE {
+                forgotten = true;
+                if variable.kind != Kind::Ours {
+                    set(self.dict.bind(py), &variable.key, b"")?;
+                }
+            }
+            start = variable.end;
+        }
+        if forgotten {
+            self.block = Vec::new();
+            self.variables.iter_mut().for_each(|variable| variable.end = 0);
         }
         Ok(())
     }
+}
+
+/// Bytes that a variable takes in a block.
+fn encoded_length(name: &[u8], value: &[u8]) -> usize {
+    2 + name.len() + 2 + value.len()
 }
 
 fn set(dict: &Bound<'_, PyDict>, key: &Py<PyString>, value: &[u8]) -> PyResult<()> {

@@ -1,6 +1,7 @@
 //! `wsgi.input`.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use imperator_sys::room::Room;
@@ -21,7 +22,8 @@ const WHOLE: usize = 64 << 20;
 #[pyclass(name = "_Input", module = "uwsgi", frozen)]
 pub struct Input {
     slot: &'static Slot,
-    serial: u64,
+    /// The request it belongs to: whoever kept it gets nothing of another one's body.
+    serial: AtomicU64,
     /// What was read from the body and not yet given to the app: the rest behind a line.
     rest: Mutex<Vec<u8>>,
 }
@@ -52,7 +54,17 @@ fn key(slot: &'static Slot, serial: u64) -> u64 {
 
 impl Input {
     pub fn new(slot: &'static Slot, serial: u64) -> Self {
-        Self { slot, serial, rest: Mutex::new(Vec::new()) }
+        Self { slot, serial: AtomicU64::new(serial), rest: Mutex::new(Vec::new()) }
+    }
+
+    /// Makes it the body of the request `serial`. Nobody else may have it.
+    pub fn renew(&self, serial: u64) {
+        self.serial.store(serial, Relaxed);
+        self.take_rest();
+    }
+
+    fn serial(&self) -> u64 {
+        self.serial.load(Relaxed)
     }
 
     fn take_rest(&self) -> Vec<u8> {
@@ -71,7 +83,7 @@ impl Input {
         out.reserve(most);
         let got = {
             let mut room = Room::new(&mut out.spare_capacity_mut()[..most]);
-            let result = self.slot.with(py, Some(self.serial), |request| request.read_into(&mut room, &Gil))?;
+            let result = self.slot.with(py, Some(self.serial()), |request| request.read_into(&mut room, &Gil))?;
             result.map_err(|error| self.raise(py, &error))?;
             room.filled()
         };
@@ -90,7 +102,7 @@ impl Input {
         // SAFETY: nobody else has the new object (an empty one may be shared, and nothing is written to it), and it has room for `length` bytes as
         // long as `bytes` lives.
         let mut room = Room::new(unsafe { std::slice::from_raw_parts_mut(start.cast::<MaybeUninit<u8>>(), length) });
-        let result = self.slot.with(py, Some(self.serial), |request| {
+        let result = self.slot.with(py, Some(self.serial()), |request| {
             while room.left() > 0 && request.read_into(&mut room, &Gil)? > 0 {}
             Ok(room.filled())
         })?;
@@ -107,7 +119,7 @@ impl Input {
         if !self.rest.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             return Ok(None);
         }
-        let left = self.slot.with(py, Some(self.serial), |request| request.remaining())?;
+        let left = self.slot.with(py, Some(self.serial()), |request| request.remaining())?;
         let length = left.map(|left| usize::try_from(left).unwrap_or(usize::MAX).min(size.unwrap_or(usize::MAX)));
         Ok(length.filter(|length| *length <= WHOLE))
     }
@@ -119,7 +131,7 @@ impl Input {
             BodyError::NotSeekable => return raised,
             _ => 400,
         };
-        let entry = (key(self.slot, self.serial), Raised { exception: raised.value(py).clone().into_any().unbind(), status });
+        let entry = (key(self.slot, self.serial()), Raised { exception: raised.value(py).clone().into_any().unbind(), status });
         RAISED.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         raised
     }
@@ -210,25 +222,27 @@ impl Input {
             0 => offset,
             1 => offset.saturating_add(i64::try_from(self.tell(py)?)?),
             2 => {
-                let length = self.slot.with(py, Some(self.serial), |request| request.stored_length())?;
+                let length = self.slot.with(py, Some(self.serial()), |request| request.stored_length())?;
                 offset.saturating_add(i64::try_from(length.map_err(|error| PyOSError::new_err(error.to_string()))?)?)
             }
             _ => return Err(PyOSError::new_err("whence is 0, 1 or 2")),
         };
         let position = u64::try_from(position).map_err(|_| PyOSError::new_err("seek to a negative position"))?;
-        self.slot.with(py, Some(self.serial), |request| request.seek(position))?.map_err(|error| PyOSError::new_err(error.to_string()))?;
+        self.slot
+            .with(py, Some(self.serial()), |request| request.seek(position))?
+            .map_err(|error| PyOSError::new_err(error.to_string()))?;
         self.take_rest();
         Ok(())
     }
 
     fn tell(&self, py: Python<'_>) -> PyResult<u64> {
         let ahead = self.rest.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        Ok(self.slot.with(py, Some(self.serial), |request| request.tell())?.saturating_sub(ahead))
+        Ok(self.slot.with(py, Some(self.serial()), |request| request.tell())?.saturating_sub(ahead))
     }
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         use std::os::fd::AsRawFd;
-        self.slot.with(py, Some(self.serial), |request| request.fd().as_raw_fd())
+        self.slot.with(py, Some(self.serial()), |request| request.fd().as_raw_fd())
     }
 
     fn readable(&self) -> bool {

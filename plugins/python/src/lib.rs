@@ -2,19 +2,24 @@
 //!
 //! [`main`] is what the interpreter of a zygote runs. Read [`zygote`] first (load, fork, serve), then [`python`] (the way of a request).
 
+#[cfg(debug_assertions)]
+mod allocations;
 mod cache;
+mod calls;
 mod dynamic;
 mod embedded;
 mod environ;
 mod errors;
 mod forked;
 mod harakiri;
+mod head;
 mod input;
 mod metrics;
 mod module;
 mod not_built;
 mod python;
 mod request_api;
+mod responder;
 mod response;
 mod slot;
 mod watch;
@@ -25,6 +30,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn imperator_python(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    #[cfg(debug_assertions)]
+    module.add_function(wrap_pyfunction!(allocations::allocations, module)?)?;
     module.add_function(wrap_pyfunction!(main, module)?)
 }
 

@@ -12,12 +12,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::calls::call;
 use crate::dynamic::{self, Dynamic};
 use crate::embedded::Embedded;
 use crate::environ::{Environ, latin1};
 use crate::errors::Policy;
-use crate::input::Input;
-use crate::response::{FileWrapper, Options, Responder};
+use crate::responder::Callables;
+use crate::response::{FileWrapper, Options};
 use crate::slot::Slot;
 use crate::wsgi::{Body, Trouble};
 use imperator_worker::mounts::{Ask, choose};
@@ -32,9 +33,10 @@ pub struct Mounted {
 /// What one request thread keeps from request to request.
 struct Core {
     slot: &'static Slot,
+    /// The number of the request in hand, from 1.
+    serial: u64,
     environ: Environ,
-    start_response: Py<PyAny>,
-    input_key: Py<pyo3::types::PyString>,
+    callables: Callables,
     /// `uwsgi.env`, while a request is served.
     current: Option<Py<PyDict>>,
     thread: Option<Thread>,
@@ -56,7 +58,7 @@ pub fn current_environ(py: Python<'_>) -> Option<Py<PyDict>> {
 }
 
 pub fn current_start_response(py: Python<'_>) -> Option<Py<PyAny>> {
-    CORE.with(|core| core.try_borrow().ok()?.as_ref().map(|core| core.start_response.clone_ref(py)))
+    CORE.with(|core| core.try_borrow().ok()?.as_ref().map(|core| core.callables.start_response().clone_ref(py)))
 }
 
 pub struct PythonLanguage {
@@ -161,7 +163,6 @@ impl PythonLanguage {
         let bytes = |value: &[u8]| pyo3::types::PyBytes::new(py, value).into_any().unbind();
         let mut constants = vec![
             ("wsgi.version", (1, 0).into_pyobject(py)?.into_any().unbind()),
-            ("wsgi.input", py.None()),
             ("wsgi.input_terminated", flag(true)?),
             ("wsgi.errors", py.import("sys")?.getattr("stderr")?.unbind()),
             ("wsgi.multithread", flag(process.threads > 1)?),
@@ -190,9 +191,9 @@ impl PythonLanguage {
         }
         Ok(Core {
             slot,
-            environ: Environ::new(py, self.constants(py, core)?),
-            start_response: Responder::callable(py, slot, self.options)?,
-            input_key: pyo3::types::PyString::intern(py, "wsgi.input").unbind(),
+            serial: 0,
+            environ: Environ::new(py, slot, self.constants(py, core)?)?,
+            callables: Callables::new(py, slot, self.options)?,
             current: None,
             thread,
         })
@@ -232,13 +233,10 @@ impl PythonLanguage {
 
     /// Calls the app and sends what it returns.
     fn invoke(&self, py: Python<'_>, request: &mut Request<'_>, id: usize, app: &Mounted, prepared: Prepared<'_>) -> After {
-        let (slot, environ, start_response, input_key) = prepared;
-        let occupied = slot.occupy(py, request);
-        let serial = occupied.serial;
+        let Prepared { slot, serial, environ, start_response } = prepared;
+        let _occupied = slot.occupy(py, request, serial);
         let body = Body { slot, options: self.options, strict: self.host.boot.settings.python.strict };
-        let result = Bound::new(py, Input::new(slot, serial))
-            .and_then(|input| environ.set_item(input_key, input))
-            .and_then(|()| app.callable.bind(py).call1((&environ, start_response)))
+        let result = call(app.callable.bind(py), &environ, &start_response)
             .map_err(Trouble::Raised)
             .and_then(|returned| if crate::forked::foreign() { Ok(()) } else { body.send(py, &returned) });
         if crate::forked::foreign() {
@@ -270,17 +268,25 @@ struct Chosen {
     recycle: bool,
 }
 
-type Prepared<'py> = (&'static Slot, Bound<'py, PyDict>, Py<PyAny>, Py<pyo3::types::PyString>);
+/// What an app is called with.
+struct Prepared<'py> {
+    slot: &'static Slot,
+    serial: u64,
+    environ: Bound<'py, PyDict>,
+    start_response: Bound<'py, PyAny>,
+}
 
 impl Core {
     fn prepare<'py>(&mut self, py: Python<'py>, request: &Request<'_>, moved: Option<(Vec<u8>, Vec<u8>)>) -> PyResult<Prepared<'py>> {
-        let environ = self.environ.make(py, request.vars())?;
+        self.serial += 1;
+        let environ = self.environ.make(py, request.vars(), self.serial)?;
         if let Some((script, path)) = moved {
             environ.set_item("SCRIPT_NAME", latin1(py, &script)?)?;
             environ.set_item("PATH_INFO", latin1(py, &path)?)?;
         }
         self.current = Some(environ.clone().unbind());
-        Ok((self.slot, environ, self.start_response.clone_ref(py), self.input_key.clone_ref(py)))
+        let start_response = self.callables.renew(py, self.serial)?.bind(py).clone();
+        Ok(Prepared { slot: self.slot, serial: self.serial, environ, start_response })
     }
 }
 
@@ -345,6 +351,8 @@ impl Language for PythonLanguage {
     }
 
     fn serve(&self, request: &mut Request<'_>) -> After {
+        #[cfg(debug_assertions)]
+        let _serving = crate::allocations::serving();
         Python::attach(|py| self.call(py, request))
     }
 

@@ -21,7 +21,7 @@ pub struct Slot {
 struct Held {
     /// Null between requests.
     request: *mut Request<'static>,
-    /// Counts requests, so that an object of an old one does not reach the new one.
+    /// The number of the request, so that an object of an old one does not reach the new one.
     serial: u64,
 }
 
@@ -52,14 +52,10 @@ impl Slot {
     }
 
     /// Makes `request` reachable through this slot, and this slot the current one of the thread, until the value is dropped.
-    pub fn occupy<'r>(&'static self, py: Python<'_>, request: &'r mut Request<'_>) -> Occupied<'r> {
-        let mut held = self.lock(py);
-        held.request = std::ptr::from_mut(request).cast();
-        held.serial += 1;
-        let serial = held.serial;
-        drop(held);
+    pub fn occupy<'r>(&'static self, py: Python<'_>, request: &'r mut Request<'_>, serial: u64) -> Occupied<'r> {
+        *self.lock(py) = Held { request: std::ptr::from_mut(request).cast(), serial };
         CURRENT.set(Some(self));
-        Occupied { slot: self, serial, _request: std::marker::PhantomData }
+        Occupied { slot: self, _request: std::marker::PhantomData }
     }
 
     /// Runs `f` with the request, if it is still the one numbered `serial` (`None`: whichever is served). `f` calls no Python code.
@@ -101,7 +97,6 @@ pub fn abandon(py: Python<'_>) -> Option<i32> {
 /// A request that Python objects can reach.
 pub struct Occupied<'r> {
     slot: &'static Slot,
-    pub serial: u64,
     _request: std::marker::PhantomData<&'r mut ()>,
 }
 

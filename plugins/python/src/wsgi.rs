@@ -44,14 +44,15 @@ pub struct Body {
 impl Body {
     /// Sends everything that the app returned, then calls its `close()`.
     pub fn send(self, py: Python<'_>, body: &Bound<'_, PyAny>) -> Result<(), Trouble> {
-        let sent = self.parts(py, body).and_then(|()| self.head(py));
+        let sent = self.parts(py, body).and_then(|begun| if begun { Ok(()) } else { self.head(py) });
         if let Err(error) = close(body) {
             crate::errors::print(py, &error);
         }
         sent
     }
 
-    fn parts(self, py: Python<'_>, body: &Bound<'_, PyAny>) -> Result<(), Trouble> {
+    /// Whether anything was sent.
+    fn parts(self, py: Python<'_>, body: &Bound<'_, PyAny>) -> Result<bool, Trouble> {
         if let Ok(list) = body.cast_exact::<PyList>() {
             return self.sequence(py, list.len(), |at| list.get_item(at).ok());
         }
@@ -72,14 +73,14 @@ impl Body {
             return Err(Trouble::Refused("it returned a str, and a body is an iterable of bytes".into()));
         }
         let chunks = body.try_iter().map_err(|error| no_iterable(body, error))?;
-        chunks.into_iter().try_for_each(|chunk| self.chunk(py, &chunk?))
+        chunks.into_iter().try_fold(false, |begun, chunk| Ok(begun | self.chunk(py, &chunk?)?))
     }
 
     /// A list or tuple of bytes objects goes out in one system call.
-    fn sequence<'py>(self, py: Python<'py>, length: usize, item: impl Fn(usize) -> Option<Bound<'py, PyAny>>) -> Result<(), Trouble> {
+    fn sequence<'py>(self, py: Python<'py>, length: usize, item: impl Fn(usize) -> Option<Bound<'py, PyAny>>) -> Result<bool, Trouble> {
         match length {
-            0 => Ok(()),
-            1 => item(0).map_or(Ok(()), |chunk| match chunk.cast::<PyBytes>() {
+            0 => Ok(false),
+            1 => item(0).map_or(Ok(false), |chunk| match chunk.cast::<PyBytes>() {
                 Ok(bytes) => self.write_last(py, bytes.as_bytes()),
                 Err(_) => self.chunk(py, &chunk),
             }),
@@ -90,22 +91,24 @@ impl Body {
                 match parts {
                     Some(parts) => {
                         self.started(py)?;
-                        Ok(self.slot.with(py, None, |request| request.write_last(&parts, &Gil))??)
+                        self.slot.with(py, None, |request| request.write_last(&parts, &Gil))??;
+                        Ok(true)
                     }
-                    None => chunks.iter().try_for_each(|chunk| self.chunk(py, chunk)),
+                    None => chunks.iter().try_fold(false, |begun, chunk| Ok(begun | self.chunk(py, chunk)?)),
                 }
             }
         }
     }
 
-    fn chunk(self, py: Python<'_>, chunk: &Bound<'_, PyAny>) -> Result<(), Trouble> {
+    /// Whether it was one that is sent.
+    fn chunk(self, py: Python<'_>, chunk: &Bound<'_, PyAny>) -> Result<bool, Trouble> {
         if let Ok(bytes) = chunk.cast::<PyBytes>() {
             return self.write(py, bytes.as_bytes());
         }
         match bytes_of(chunk, self.options.accept_buffer)? {
             Some(bytes) => self.write(py, bytes.as_bytes()),
-            None if chunk.is_none() => Ok(()),
-            None => self.odd(py, chunk),
+            None if chunk.is_none() => Ok(false),
+            None => self.odd(py, chunk).map(|()| false),
         }
     }
 
@@ -119,33 +122,34 @@ impl Body {
         Ok(())
     }
 
-    fn file(self, py: Python<'_>, fd: i32, position: u64) -> Result<(), Trouble> {
+    fn file(self, py: Python<'_>, fd: i32, position: u64) -> Result<bool, Trouble> {
         self.started(py)?;
         // SAFETY: the app's file object owns the descriptor, and the caller holds a reference to it. (An app that closes it in another thread meanwhile
         // makes sendfile fail, or send another file of this same app: no memory is touched.)
         let file = unsafe { BorrowedFd::borrow_raw(fd) };
-        Ok(self.slot.with(py, None, |request| request.send_file(file, position, None, &Gil))??)
+        self.slot.with(py, None, |request| request.send_file(file, position, None, &Gil))??;
+        Ok(true)
     }
 
-    fn write(self, py: Python<'_>, data: &[u8]) -> Result<(), Trouble> {
+    fn write(self, py: Python<'_>, data: &[u8]) -> Result<bool, Trouble> {
         self.written(py, |request| request.write(data, &Gil))
     }
 
     /// All that there is.
-    fn write_last(self, py: Python<'_>, data: &[u8]) -> Result<(), Trouble> {
+    fn write_last(self, py: Python<'_>, data: &[u8]) -> Result<bool, Trouble> {
         self.written(py, |request| request.write_last(&[data], &Gil))
     }
 
-    fn written(self, py: Python<'_>, write: impl FnOnce(&mut Request<'_>) -> Result<(), WriteError>) -> Result<(), Trouble> {
+    fn written(self, py: Python<'_>, write: impl FnOnce(&mut Request<'_>) -> Result<(), WriteError>) -> Result<bool, Trouble> {
         self.slot
             .with(py, None, |request| if request.status() == 0 && !request.head_sent() { None } else { Some(write(request)) })?
             .ok_or_else(not_started)??;
-        Ok(())
+        Ok(true)
     }
 
     /// The head of a response without a body.
     fn head(self, py: Python<'_>) -> Result<(), Trouble> {
-        if self.slot.with(py, None, |request| request.head_sent())? { Ok(()) } else { self.write(py, b"") }
+        if self.slot.with(py, None, |request| request.head_sent())? { Ok(()) } else { self.write(py, b"").map(drop) }
     }
 
     fn started(self, py: Python<'_>) -> Result<(), Trouble> {
