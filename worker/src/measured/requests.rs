@@ -91,6 +91,7 @@ fn config(settings: Settings, protocol: Protocol, log: Option<OwnedFd>) -> io::R
         master_pid: 0,
         started_at: 0,
         drop: None,
+        metrics: None,
         caches: vec![],
     };
     Ok(WorkerConfig { boot, worker: 1, listeners: vec![], scoreboard: Scoreboard::create(1, 1)?, link: None, request_log: log })
