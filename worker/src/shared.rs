@@ -137,7 +137,7 @@ impl<'w> Shared<'w> {
             modifiers: language.modifiers().to_vec(),
             limits: Limits::new(&settings.request),
             format: Format::new(settings),
-            statics: Statics::new(&settings.statics),
+            statics: Statics::new(&settings.statics, &settings.cache),
             slot,
             pid: std::process::id(),
             server_name: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),

@@ -11,6 +11,7 @@ mod entity;
 mod expires;
 mod open_files;
 mod places;
+mod remembered;
 mod resolve;
 mod types;
 mod variants;
@@ -28,7 +29,7 @@ use crate::clock::monotonic_ms;
 use crate::language::NoLock;
 use crate::log::diag;
 use crate::request::Request;
-use crate::settings::{ServeMode, Static};
+use crate::settings::{CacheSettings, ServeMode, Static};
 
 use answer::{Action, Answer};
 use asked::Asked;
@@ -38,6 +39,7 @@ use entity::Entity;
 use expires::{Candidate, Expires};
 use open_files::OpenFiles;
 use places::Place;
+use remembered::Remembered;
 use resolve::{Found, Miss};
 use types::Types;
 use variants::{Coding, Compressed};
@@ -58,14 +60,17 @@ pub(crate) struct Statics {
     /// Something looks at resolved paths.
     resolves: bool,
     open_files: OpenFiles,
+    remembered: Option<Remembered>,
     complaints: Complaints,
 }
 
 impl Statics {
-    pub fn new(settings: &Static) -> Self {
+    pub fn new(settings: &Static, cache: &CacheSettings) -> Self {
         let compressed = Compressed::new(&settings.gzip);
         let expires = Expires::new(&settings.expires);
+        let remembered = Remembered::new(cache);
         let resolves = compressed.looks_at_paths()
+            || remembered.is_some()
             || expires.looks_at_paths()
             || !settings.skip_ext.is_empty()
             || settings.serve_mode != ServeMode::Ourselves;
@@ -82,6 +87,7 @@ impl Statics {
             serve_mode: settings.serve_mode,
             resolves,
             open_files: OpenFiles::default(),
+            remembered,
             complaints: Complaints::default(),
         }
     }
@@ -146,15 +152,42 @@ impl Statics {
             let document_root = if place.own_target().is_none() { vars.get(b"DOCUMENT_ROOT") } else { None };
             let Some(target) = place.target(document_root) else { continue };
             make_key(key, number, document_root, rest);
-            let found = match self.open_files.fresh(key, now) {
-                Some(entity) => Some(entity),
-                None => self.look(target, rest, key, now)?,
+            let found = match &self.remembered {
+                Some(remembered) => self.remember(remembered, target, rest, key, now)?,
+                None => self.find(target, rest, key, now)?,
             };
             if let Some(entity) = found {
                 return Ok(Some(Hit { entity, target, now }));
             }
         }
         Ok(None)
+    }
+
+    fn find(&self, target: &Path, rest: &[u8], key: &[u8], now: u64) -> Result<Option<Arc<Entity>>, Errno> {
+        match self.open_files.fresh(key, now) {
+            Some(entity) => Ok(Some(entity)),
+            None => self.look(target, rest, key, now),
+        }
+    }
+
+    /// As [`Self::find`], by way of the cache of `static-cache-paths`.
+    fn remember(&self, cache: &Remembered, target: &Path, rest: &[u8], key: &[u8], now: u64) -> Result<Option<Arc<Entity>>, Errno> {
+        let path = [target.as_os_str().as_bytes(), b"/", rest].concat();
+        let known = cache.get(&path);
+        let was_known = known.is_some();
+        if let Some(entity) = self.open_files.fresh(key, now).filter(|_| was_known) {
+            return Ok(Some(entity));
+        }
+        if let Some(found) = known.and_then(|known| resolve::open_remembered(target, known, &self.safe).ok()) {
+            let entity = self.entity(found);
+            self.open_files.keep(key, &entity, now);
+            return Ok(Some(entity));
+        }
+        let found = self.look(target, rest, key, now)?;
+        if let Some(entity) = &found {
+            cache.set(&path, entity.name());
+        }
+        Ok(found)
     }
 
     /// The file that `rest` names below the target, or the index of the directory that it names.

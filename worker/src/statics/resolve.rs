@@ -73,6 +73,13 @@ pub(super) fn open(target: &Path, relative: &[u8], safe: &[PathBuf]) -> Result<F
     Ok(Found { file, stat, path, by_link })
 }
 
+/// Opens what a path was found to be some time ago. Where it lies is judged anew, and it has to be a file still.
+pub(super) fn open_remembered(target: &Path, path: PathBuf, safe: &[PathBuf]) -> Result<Found, Miss> {
+    let file = open_resolved(target, path.clone(), safe)?;
+    let stat = fstat(file.as_fd()).map_err(|errno| miss(path.clone(), errno))?;
+    if is_file(&stat) { Ok(Found { file, stat, path, by_link: true }) } else { Err(Miss::Nothing) }
+}
+
 /// The path without links, if it still leads to the file with that `stat`.
 pub(super) fn resolved(path: &Path, of: &FileStat) -> Option<PathBuf> {
     let resolved = std::fs::canonicalize(path).ok()?;

@@ -16,6 +16,10 @@ fn directory() -> tempfile::TempDir {
     top
 }
 
+fn statics_of(settings: &Static) -> Statics {
+    Statics::new(settings, &CacheSettings::default())
+}
+
 fn map(top: &tempfile::TempDir, prefix: &str, name: &str) -> Mapping {
     Mapping { prefix: prefix.into(), target: top.path().join(name).display().to_string() }
 }
@@ -50,7 +54,7 @@ fn text(entity: &Entity) -> String {
 fn places_are_tried_in_order_and_again() {
     let top = directory();
     let statics =
-        Statics::new(&Static { map: vec![map(&top, "/s", "pub"), map(&top, "/s", "pub2"), map(&top, "/s", "later")], ..Static::default() });
+        statics_of(&Static { map: vec![map(&top, "/s", "pub"), map(&top, "/s", "pub2"), map(&top, "/s", "later")], ..Static::default() });
     for _ in 0..2 {
         assert_eq!(content(&statics, "/s/a.txt").as_deref(), Some("hello a"));
         assert_eq!(content(&statics, "/s/two.txt").as_deref(), Some("two"));
@@ -68,7 +72,7 @@ fn places_are_tried_in_order_and_again() {
 #[test]
 fn methods_and_names_that_are_the_apps() {
     let top = directory();
-    let statics = Statics::new(&Static {
+    let statics = statics_of(&Static {
         check: vec![top.path().join("pub").display().to_string()],
         skip_ext: vec![".txt".into()],
         index: vec!["none.html".into(), "index.html".into()],
@@ -89,7 +93,7 @@ fn methods_and_names_that_are_the_apps() {
 #[test]
 fn the_document_root_is_the_requests() {
     let top = directory();
-    let statics = Statics::new(&Static { check_docroot: true, ..Static::default() });
+    let statics = statics_of(&Static { check_docroot: true, ..Static::default() });
     for name in ["pub", "pub2", "pub"] {
         let root = top.path().join(name).display().to_string();
         let answer = asked(&statics, "GET", "/a.txt", &[("DOCUMENT_ROOT", &root)]).expect("there");
@@ -105,7 +109,7 @@ fn compressed_forms_are_seen_as_soon_as_they_are_there() {
     let top = directory();
     let gzip = Gzip { all: true, ..Gzip::default() };
     let settings = Static { map: vec![map(&top, "/s", "pub"), map(&top, "/one", "pub/a.txt")], gzip, ..Static::default() };
-    let statics = Statics::new(&settings);
+    let statics = statics_of(&settings);
     let form = |path: &str, accept: &str| {
         let answer = asked(&statics, "GET", path, &[("HTTP_ACCEPT_ENCODING", accept)]).expect("there");
         assert_eq!(answer.plain.media_type.as_deref(), Some("text/plain"));
@@ -131,7 +135,7 @@ fn compressed_forms_are_seen_as_soon_as_they_are_there() {
 fn ranges_count_where_they_are_honoured() {
     let top = directory();
     let of = |honour_range, method: &str, more: &[(&str, &str)]| {
-        let statics = Statics::new(&Static { map: vec![map(&top, "/s", "pub")], honour_range, ..Static::default() });
+        let statics = statics_of(&Static { map: vec![map(&top, "/s", "pub")], honour_range, ..Static::default() });
         asked(&statics, method, "/s/a.txt", more).expect("there").action
     };
     let range = [("HTTP_RANGE", "bytes=0-1")];

@@ -129,6 +129,19 @@ fn the_real_name_is_told_of_the_file_that_was_opened() {
 }
 
 #[test]
+fn what_is_remembered_is_judged_anew() {
+    let tree = Tree::new();
+    let real = |name: &str| std::fs::canonicalize(tree.at(name)).expect("there");
+    let of = |name: &str, safe: &[PathBuf]| open_remembered(&tree.at("pub"), real(name), safe).map(|found| found.stat.st_size);
+    assert_eq!((of("pub/a.txt", &[]), of("out/secret.txt", &[tree.at("out")])), (Ok(1), Ok(6)));
+    assert!(matches!(of("out/secret.txt", &[]), Err(Miss::Outside(_))) && of("pub/sub", &[]) == Err(Miss::Nothing));
+    let before = real("pub/sub/b.txt");
+    std::fs::rename(tree.at("pub/sub"), tree.at("moved")).expect("rename");
+    symlink("../moved", tree.at("pub/sub")).expect("link");
+    assert_eq!(open_remembered(&tree.at("pub"), before, &[]).err(), Some(Miss::Nothing), "a link by now");
+}
+
+#[test]
 fn a_link_that_is_swapped_all_the_time_shows_nothing() {
     let tree = Tree::new();
     let (link, stop) = (tree.at("pub/swapped"), std::sync::atomic::AtomicBool::new(false));
