@@ -64,13 +64,22 @@ impl<'m> Pool<'m> {
 
     /// Whether there may be one more item.
     pub fn has_quota(&self) -> Result<(), Full> {
-        if self.get(PoolCell::Items) >= self.memory.layout.items { Err(Full::Items) } else { Ok(()) }
+        if self.get(PoolCell::Items) < self.memory.layout.items {
+            return Ok(());
+        }
+        self.add_up();
+        if self.get(PoolCell::Items) < self.memory.layout.items { Ok(()) } else { Err(Full::Items) }
+    }
+
+    /// The sum may have been scribbled over.
+    fn add_up(&self) {
+        self.set(PoolCell::Items, self.quotas().iter().map(|quota| quota.load(Relaxed)).fold(0, u64::wrapping_add));
     }
 
     /// Sets how many items a shard has.
     pub fn set_quota(&self, shard: u32, items: u64) {
-        self.quotas()[shard as usize].store(items, Relaxed);
-        self.set(PoolCell::Items, self.quotas().iter().map(|quota| quota.load(Relaxed)).fold(0, u64::saturating_add));
+        let before = self.quotas()[shard as usize].swap(items, Relaxed);
+        self.set(PoolCell::Items, self.get(PoolCell::Items).wrapping_add(items).wrapping_sub(before));
     }
 
     pub fn quota(&self, shard: u32) -> u64 {
@@ -133,7 +142,7 @@ impl<'m> Pool<'m> {
         }
         self.set(PoolCell::Free, u64::from(free));
         self.set(PoolCell::Used, u64::from(last));
-        self.set_quota(0, self.quota(0));
+        self.add_up();
     }
 
     /// Marks the blocks of a slot as used, unless another has one of them: then this slot loses its value.

@@ -164,13 +164,19 @@ impl Cache {
 
     /// The shard whose oldest item may be the oldest of all, and how old those of the others may be.
     fn oldest_shard(&self) -> Option<(u32, u64)> {
-        let mut ages: Vec<(u64, u32)> = (0..self.memory.layout.shards as u32)
-            .map(|number| (self.memory.shard_cell(number, ShardCell::Oldest).load(Relaxed), number))
-            .filter(|(oldest, _)| *oldest != 0)
-            .collect();
-        ages.sort_unstable();
-        let second = ages.get(1).map_or(u64::MAX, |(oldest, _)| *oldest);
-        ages.first().map(|(_, number)| (*number, second))
+        let (mut first, mut second) = (None, u64::MAX);
+        for number in 0..self.memory.layout.shards as u32 {
+            let oldest = self.memory.shard_cell(number, ShardCell::Oldest).load(Relaxed);
+            match first {
+                _ if oldest == 0 => {}
+                Some((_, least)) if oldest >= least => second = second.min(oldest),
+                _ => {
+                    second = first.map_or(u64::MAX, |(_, least)| least);
+                    first = Some((number, oldest));
+                }
+            }
+        }
+        first.map(|(number, _)| (number, second))
     }
 
     /// Puts right what processes that died left half done.
