@@ -84,7 +84,7 @@ fn a_reader_does_not_miss_what_is_there() {
         cache.set(b"goes", b"v", 0, NOW).expect("room");
         let writer = beside(&cache, |cache| {
             cache.delete(b"goes", NOW).expect("there");
-            cache.set(b"comes", b"v", 0, NOW).expect("room");
+            cache.update(b"stays", b"w", 0, NOW).expect("the slot that came free, now the last of the chain");
         });
         assert!(cache.exists(b"stays", NOW));
         writer.join().expect("writer");
