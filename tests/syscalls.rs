@@ -132,21 +132,52 @@ fn connections_that_queue_cost_no_wait() {
     assert!(count(&calls, "accept4") >= N, "the trace misses requests: {calls:?}");
 }
 
+/// Asks on a connection that is kept, and reads the whole answer.
+fn kept_answer(client: &mut dyn Stream) {
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    read_answer(client);
+}
+
+fn read_answer(client: &mut dyn Stream) {
+    let (mut answer, mut part) = (vec![], [0; 1024]);
+    while !answer.ends_with(b"hello") {
+        let got = client.read(&mut part).expect("an answer");
+        assert!(got > 0, "closed after {answer:?}");
+        answer.extend_from_slice(&part[..got]);
+    }
+}
+
+#[test]
+fn kept_connections_that_are_ready_together_share_a_wait() {
+    const CLIENTS: usize = 64;
+    let server = server("http11-socket = 127.0.0.1:{port}\ndisable-logging = true\nlisten = 128\n");
+    let address = server.fill("127.0.0.1:{port}");
+    wait_for("an answer", || http(&address, "/").ok().filter(|answer| answer.status == 200));
+    let mut clients: Vec<Box<dyn Stream>> = (0..CLIENTS).map(|_| connect(&address).expect("a connection")).collect();
+    clients.iter_mut().for_each(|client| kept_answer(&mut **client));
+    let mut held = connect(&address).expect("a connection");
+    held.write_all(b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    wait_for("the app to hold the worker", || server.path("held").exists().then_some(()));
+    let Some(trace) = Trace::attach(&server) else { return };
+    for client in &mut clients {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+    }
+    std::fs::write(server.path("go"), "").expect("a file");
+    clients.iter_mut().for_each(|client| read_answer(&mut **client));
+    let calls = trace.end();
+    assert!(count(&calls, "recvfrom") >= CLIENTS, "the trace misses requests: {calls:?}");
+    for (name, budget) in [("epoll_wait", CLIENTS / 8), ("recvfrom", CLIENTS), ("sendto", CLIENTS + 1), ("epoll_ctl", 0)] {
+        assert!(count(&calls, name) <= budget + SLACK, "{name}: {calls:?}");
+    }
+}
+
 #[test]
 fn a_kept_connection_costs_receive_and_send_and_a_wait() {
     let server = server("http11-socket = 127.0.0.1:{port}\ndisable-logging = true\n");
     let address = server.fill("127.0.0.1:{port}");
     wait_for("an answer", || http(&address, "/").ok().filter(|answer| answer.status == 200));
     let mut client = connect(&address).expect("a connection");
-    let mut ask = || {
-        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
-        let (mut answer, mut part) = (vec![], [0; 1024]);
-        while !answer.ends_with(b"hello") {
-            let got = client.read(&mut part).expect("an answer");
-            assert!(got > 0, "closed after {answer:?}");
-            answer.extend_from_slice(&part[..got]);
-        }
-    };
+    let mut ask = || kept_answer(&mut *client);
     ask();
     let Some(trace) = Trace::attach(&server) else { return };
     (0..N).for_each(|_| ask());
