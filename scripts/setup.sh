@@ -48,7 +48,7 @@ case $target in
         need_venv tests/fixtures/requirements.txt
         ;;
     test)
-        need_packages nginx nginx-light curl curl strace strace
+        need_packages nginx nginx-light curl curl strace strace redis-server redis-server
         need_venv tests/fixtures/requirements.txt
         ;;
     lint)

@@ -73,7 +73,7 @@ fn verdict(applied: &Applied, lacking: bool) -> &'static str {
 }
 
 /// As the command line would name it: only `--ini` and its like take a section.
-fn arguments(file: &str) -> Vec<String> {
+pub(super) fn arguments(file: &str) -> Vec<String> {
     let name = file.rsplit_once(':').map_or(file, |(name, _)| name);
     let option = match name.rsplit_once('.').map(|(_, ending)| ending) {
         Some("xml") => "--xml",

@@ -1,5 +1,6 @@
 //! The command line's own verbs, and the commands that start nothing.
 
+mod cache;
 mod check;
 mod commands;
 mod help;
@@ -18,6 +19,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub fn verb(argv: &[String], env: &[(String, String)]) -> Option<i32> {
     match argv.get(1).map(String::as_str)? {
         "check" => Some(check::run(argv.get(2..).unwrap_or_default(), env)),
+        "cache" => Some(cache::run(argv.get(2..).unwrap_or_default(), env)),
         "options" => Some(options::run(argv.get(2..).unwrap_or_default())),
         "help" => Some(run(&Command::Help)),
         _ => None,

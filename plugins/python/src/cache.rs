@@ -1,14 +1,17 @@
 //! `uwsgi.cache_*`: positional arguments only, keys and values as str or bytes, `True` or `None` for done or not.
 //!
-//! Every call is one C function with its arguments in a row: what apps do thousands of times a request should not build tuples.
+//! Apps call these thousands of times a request, so they are C functions that take their arguments in a row ([`FASTCALL`]): pyo3's own functions, built for the
+//! stable ABI of 3.9, would make a tuple for each call.
 
 use std::cell::RefCell;
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use imperator_worker::host::cache::{Caches, Math};
-use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::ffi;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList};
 
 use crate::slot::Gil;
 
@@ -19,148 +22,205 @@ thread_local! {
 
 /// A buffer that once held a value larger than this is not kept.
 const KEPT: usize = 1 << 20;
-
-pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(cache_get, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_set, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_update, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_del, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_exists, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_clear, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_inc, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_dec, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_mul, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_div, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_num, module)?)?;
-    module.add_function(wrap_pyfunction!(cache_keys, module)?)
-}
+/// `METH_FASTCALL`: in every Python since 3.7, in the headers of the stable ABI since 3.10.
+const FASTCALL: i32 = 0x80;
 
 unsafe extern "C" {
     /// Part of the stable ABI since 3.10, and there in every Python 3 before.
-    fn PyUnicode_AsUTF8AndSize(text: *mut ffi::PyObject, size: *mut ffi::Py_ssize_t) -> *const std::ffi::c_char;
+    fn PyUnicode_AsUTF8AndSize(text: *mut PyObject, size: *mut ffi::Py_ssize_t) -> *const std::ffi::c_char;
 }
 
-/// The bytes of a str (UTF-8, which Python keeps with the object) or bytes argument.
-struct Text<'a>(&'a [u8]);
+type Fast = unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, ffi::Py_ssize_t) -> *mut PyObject;
 
-impl<'a, 'py> FromPyObject<'a, 'py> for Text<'a> {
-    type Error = PyErr;
+/// Makes C functions of Rust ones, and the list of them: name, the least and the most arguments.
+macro_rules! functions {
+    ($($name:ident($least:literal..=$most:literal)),* $(,)?) => {
+        mod entry {
+            use super::*;
+            $(
+                pub unsafe extern "C" fn $name(_: *mut PyObject, arguments: *const *mut PyObject, count: ffi::Py_ssize_t) -> *mut PyObject {
+                    // SAFETY: Python calls this with its lock held and `count` arguments at `arguments`, which live as long as the call.
+                    unsafe { enter(stringify!($name), $least..=$most, arguments, count, super::$name) }
+                }
+            )*
+        }
+        const FUNCTIONS: &[(&CStr, Fast)] = &[$(
+            // SAFETY: the name of a function has no NUL in it, and one is put behind it.
+            (unsafe { CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes()) }, entry::$name),
+        )*];
+    };
+}
 
-    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+functions! {
+    cache_get(1..=2), cache_set(2..=4), cache_update(2..=4), cache_del(1..=2), cache_exists(1..=2), cache_clear(0..=1),
+    cache_inc(1..=4), cache_dec(1..=4), cache_mul(1..=4), cache_div(1..=4), cache_num(1..=2), cache_keys(0..=1),
+}
+
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    for (name, function) in FUNCTIONS {
+        // SAFETY: a function of three arguments that is flagged as such is called as such.
+        let method = unsafe { std::mem::transmute::<Fast, ffi::PyCFunction>(*function) };
+        // Python keeps the definition as long as the function, which is as long as the process.
+        let definition = Box::leak(Box::new(ffi::PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: method },
+            ml_flags: FASTCALL,
+            ml_doc: std::ptr::null(),
+        }));
+        // SAFETY: the definition lives for ever; the result is a new reference, or null with an exception set.
+        let function = unsafe {
+            Bound::from_owned_ptr_or_err(module.py(), ffi::PyCFunction_NewEx(definition, std::ptr::null_mut(), std::ptr::null_mut()))
+        };
+        module.add(&*name.to_string_lossy(), function?)?;
+    }
+    Ok(())
+}
+
+/// The arguments of a call.
+struct Arguments<'a>(&'a [*mut PyObject]);
+
+impl<'a> Arguments<'a> {
+    /// The bytes of a str (its UTF-8, which Python keeps with the object) or bytes argument.
+    #[inline]
+    fn bytes(&self, py: Python<'_>, index: usize) -> PyResult<&'a [u8]> {
+        let Some(object) = self.0.get(index).copied() else { return Ok(b"") };
         let mut length: ffi::Py_ssize_t = 0;
-        let data = if object.is_instance_of::<PyBytes>() {
-            // SAFETY: it is a bytes object, and the interpreter's lock is held.
-            unsafe {
-                length = ffi::PyBytes_Size(object.as_ptr());
-                ffi::PyBytes_AsString(object.as_ptr()).cast_const()
+        // SAFETY: `object` is a live object and the lock is held (see `enter`); each function is given the type that it is for. The bytes belong to the object.
+        let data = unsafe {
+            if ffi::PyUnicode_Check(object) != 0 {
+                PyUnicode_AsUTF8AndSize(object, &raw mut length)
+            } else if ffi::PyBytes_Check(object) != 0 {
+                length = ffi::PyBytes_Size(object);
+                ffi::PyBytes_AsString(object).cast_const()
+            } else {
+                return Err(PyTypeError::new_err("keys, values and names of caches are str or bytes"));
             }
-        } else if object.is_instance_of::<PyString>() {
-            // SAFETY: it is a str, and the interpreter's lock is held. The bytes belong to the object and live as long as it.
-            unsafe { PyUnicode_AsUTF8AndSize(object.as_ptr(), &raw mut length) }
-        } else {
-            return Err(PyTypeError::new_err("keys, values and names of caches are str or bytes"));
         };
         if data.is_null() {
-            return Err(PyErr::fetch(object.py())); // lone surrogates
+            return Err(PyErr::fetch(py)); // lone surrogates
         }
-        // SAFETY: `data` points to `length` bytes of the object, which the caller holds for 'a.
-        Ok(Self(unsafe { std::slice::from_raw_parts(data.cast(), usize::try_from(length).unwrap_or(0)) }))
+        // SAFETY: `data` points to `length` bytes of the object, which the caller holds for as long as the call.
+        Ok(unsafe { std::slice::from_raw_parts(data.cast(), usize::try_from(length).unwrap_or(0)) })
+    }
+
+    #[inline]
+    fn number(&self, py: Python<'_>, index: usize, default: i64) -> PyResult<i64> {
+        let Some(object) = self.0.get(index).copied() else { return Ok(default) };
+        // SAFETY: a live object, as above.
+        unsafe { Bound::from_borrowed_ptr(py, object) }.extract()
     }
 }
 
-fn caches() -> PyResult<&'static Caches> {
-    Ok(crate::module::here()?.caches())
+type Body = fn(Python<'_>, &Caches, &Arguments<'_>) -> PyResult<*mut PyObject>;
+
+/// Checks how many arguments there are, and makes of the result what Python expects.
+///
+/// # Safety
+/// The lock is held, and there are `count` live objects at `arguments`.
+#[inline]
+unsafe fn enter(
+    name: &str,
+    allowed: std::ops::RangeInclusive<usize>,
+    arguments: *const *mut PyObject,
+    count: ffi::Py_ssize_t,
+    body: Body,
+) -> *mut PyObject {
+    // SAFETY: the caller's promise.
+    let py = unsafe { Python::assume_attached() };
+    let count = usize::try_from(count).unwrap_or(0);
+    // SAFETY: the caller's promise; without arguments the pointer may be null.
+    let arguments = Arguments(if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(arguments, count) } });
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        if !allowed.contains(&count) {
+            let (least, most) = (allowed.start(), allowed.end());
+            return Err(PyTypeError::new_err(format!("{name}() takes {least} to {most} arguments, {count} were given")));
+        }
+        body(py, crate::module::here()?.caches(), &arguments)
+    }));
+    match done.unwrap_or_else(|_| Err(PyRuntimeError::new_err(format!("a bug in Imperator: {name}() panicked")))) {
+        Ok(object) => object,
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
 }
 
-fn done(yes: bool) -> Option<bool> {
-    yes.then_some(true)
+/// `True` or `None`.
+#[inline]
+fn done(yes: bool) -> *mut PyObject {
+    // SAFETY: both live as long as the interpreter; the caller gets a reference of its own.
+    unsafe {
+        let object = if yes { ffi::Py_True() } else { ffi::Py_None() };
+        ffi::Py_IncRef(object);
+        object
+    }
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, cache=Text(b""), /))]
-fn cache_get<'py>(py: Python<'py>, key: Text<'_>, cache: Text<'_>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let caches = caches()?;
+fn cache_get(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    let (key, name) = (a.bytes(py, 0)?, a.bytes(py, 1)?);
     VALUE.with(|value| {
         // Remote caches run without the interpreter's lock, and a finaliser may call this in the middle of itself: it gets a buffer of its own.
         let mut other = Vec::new();
         let mut kept = value.try_borrow_mut().ok();
         let value = kept.as_deref_mut().unwrap_or(&mut other);
-        let found = caches.get(key.0, cache.0, value, &Gil).map(|_| PyBytes::new(py, value));
+        let found = caches.get(key, name, value, &Gil).map(|_| PyBytes::new(py, value).into_any().into_ptr());
         if value.capacity() > KEPT {
             *value = Vec::new();
         }
-        Ok(found)
+        Ok(found.unwrap_or_else(|| done(false)))
     })
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, value, expires=0, cache=Text(b""), /))]
-fn cache_set(key: Text<'_>, value: Text<'_>, expires: i64, cache: Text<'_>) -> PyResult<Option<bool>> {
-    Ok(done(caches()?.set(key.0, value.0, expires, cache.0, &Gil)))
+fn cache_set(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    Ok(done(caches.set(a.bytes(py, 0)?, a.bytes(py, 1)?, a.number(py, 2, 0)?, a.bytes(py, 3)?, &Gil)))
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, value, expires=0, cache=Text(b""), /))]
-fn cache_update(key: Text<'_>, value: Text<'_>, expires: i64, cache: Text<'_>) -> PyResult<Option<bool>> {
-    Ok(done(caches()?.update(key.0, value.0, expires, cache.0, &Gil)))
+fn cache_update(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    Ok(done(caches.update(a.bytes(py, 0)?, a.bytes(py, 1)?, a.number(py, 2, 0)?, a.bytes(py, 3)?, &Gil)))
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, cache=Text(b""), /))]
-fn cache_del(key: Text<'_>, cache: Text<'_>) -> PyResult<Option<bool>> {
-    Ok(done(caches()?.delete(key.0, cache.0, &Gil)))
+fn cache_del(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    Ok(done(caches.delete(a.bytes(py, 0)?, a.bytes(py, 1)?, &Gil)))
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, cache=Text(b""), /))]
-fn cache_exists(key: Text<'_>, cache: Text<'_>) -> PyResult<Option<bool>> {
-    Ok(done(caches()?.exists(key.0, cache.0, &Gil)))
+fn cache_exists(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    Ok(done(caches.exists(a.bytes(py, 0)?, a.bytes(py, 1)?, &Gil)))
 }
 
-#[pyfunction]
-#[pyo3(signature = (cache=Text(b""), /))]
-fn cache_clear(cache: Text<'_>) -> PyResult<Option<bool>> {
-    Ok(done(caches()?.clear(cache.0, &Gil)))
+fn cache_clear(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    Ok(done(caches.clear(a.bytes(py, 0)?, &Gil)))
 }
 
-fn math(math: Math, key: &Text<'_>, operand: i64, expires: i64, cache: &Text<'_>) -> PyResult<Option<bool>> {
-    Ok(done(caches()?.math(math, key.0, operand, expires, cache.0, &Gil).is_some()))
+#[inline]
+fn math(py: Python<'_>, caches: &Caches, a: &Arguments<'_>, math: Math, default: i64) -> PyResult<*mut PyObject> {
+    let (operand, expires) = (a.number(py, 1, default)?, a.number(py, 2, 0)?);
+    Ok(done(caches.math(math, a.bytes(py, 0)?, operand, expires, a.bytes(py, 3)?, &Gil).is_some()))
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, n=1, expires=0, cache=Text(b""), /))]
-fn cache_inc(key: Text<'_>, n: i64, expires: i64, cache: Text<'_>) -> PyResult<Option<bool>> {
-    math(Math::Add, &key, n, expires, &cache)
+fn cache_inc(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    math(py, caches, a, Math::Add, 1)
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, n=1, expires=0, cache=Text(b""), /))]
-fn cache_dec(key: Text<'_>, n: i64, expires: i64, cache: Text<'_>) -> PyResult<Option<bool>> {
-    math(Math::Subtract, &key, n, expires, &cache)
+fn cache_dec(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    math(py, caches, a, Math::Subtract, 1)
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, n=2, expires=0, cache=Text(b""), /))]
-fn cache_mul(key: Text<'_>, n: i64, expires: i64, cache: Text<'_>) -> PyResult<Option<bool>> {
-    math(Math::Multiply, &key, n, expires, &cache)
+fn cache_mul(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    math(py, caches, a, Math::Multiply, 2)
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, n=2, expires=0, cache=Text(b""), /))]
-fn cache_div(key: Text<'_>, n: i64, expires: i64, cache: Text<'_>) -> PyResult<Option<bool>> {
-    math(Math::Divide, &key, n, expires, &cache)
+fn cache_div(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    math(py, caches, a, Math::Divide, 2)
 }
 
-#[pyfunction]
-#[pyo3(signature = (key, cache=Text(b""), /))]
-fn cache_num(key: Text<'_>, cache: Text<'_>) -> PyResult<i64> {
-    Ok(caches()?.number(key.0, cache.0, &Gil))
+fn cache_num(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    let number = caches.number(a.bytes(py, 0)?, a.bytes(py, 1)?, &Gil);
+    Ok(number.into_pyobject(py)?.into_any().into_ptr())
 }
 
-#[pyfunction]
-#[pyo3(signature = (cache=Text(b""), /))]
-fn cache_keys<'py>(py: Python<'py>, cache: Text<'_>) -> PyResult<Bound<'py, PyList>> {
-    let keys = caches()?.keys(cache.0, &Gil);
+fn cache_keys(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
+    let keys = caches.keys(a.bytes(py, 0)?, &Gil);
     let keys = keys.ok_or_else(|| PyValueError::new_err("no local uWSGI cache available"))?;
-    PyList::new(py, keys.iter().map(|key| PyBytes::new(py, key)))
+    Ok(PyList::new(py, keys.iter().map(|key| PyBytes::new(py, key)))?.into_any().into_ptr())
 }

@@ -34,6 +34,12 @@ pub fn add_descriptors(uwsgi: &Bound<'_, PyModule>) -> PyResult<()> {
         .try_for_each(|name| uwsgi.add(name, descriptors.getattr(uwsgi.py(), name)?))
 }
 
+/// Makes Django's cache backend importable. It imports nothing before it is used.
+pub fn add_django_cache(py: Python<'_>) -> PyResult<()> {
+    let backend = module(py, "django_cache", include_str!("embedded/django_cache.py"))?;
+    py.import("sys")?.getattr("modules")?.set_item("imperator_django_cache", backend)
+}
+
 fn module(py: Python<'_>, name: &str, text: &str) -> PyResult<Py<PyModule>> {
     let (file, name) = (CString::new(format!("<imperator {name}>"))?, CString::new(format!("imperator_python.{name}"))?);
     Ok(PyModule::from_code(py, &CString::new(text)?, &file, &name)?.unbind())

@@ -18,6 +18,7 @@ pub fn install(py: Python<'_>, host: &'static Host) -> PyResult<()> {
     functions(&module)?;
     crate::request_api::add(&module)?;
     crate::cache::add(&module)?;
+    crate::embedded::add_django_cache(py)?;
     crate::embedded::add_descriptors(&module)?;
     crate::metrics::add(&module)?;
     crate::not_built::add(&module, host)?;

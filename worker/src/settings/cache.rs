@@ -90,6 +90,8 @@ pub enum CacheSettingsError {
     Twice(String),
     #[error("{option}: there is no cache called \"{name}\"")]
     Unknown { option: &'static str, name: String },
+    #[error("cache \"{name}\": {key} does not go together with backend: its items are not in this instance")]
+    Backend { name: String, key: &'static str },
     #[error("{0} needs a cache: add `cache2 = name=NAME,items=N`")]
     None(&'static str),
 }
@@ -99,7 +101,7 @@ impl CacheSettingsError {
     pub fn option(&self) -> &'static str {
         match self {
             Self::Old(_) => "cache",
-            Self::Twice(_) => "cache2",
+            Self::Twice(_) | Self::Backend { .. } => "cache2",
             Self::Unknown { option, .. } | Self::None(option) => option,
         }
     }
@@ -116,6 +118,18 @@ impl CacheSettings {
         all.extend(self.definitions.iter().cloned());
         if let Some((_, twice)) = all.iter().enumerate().find(|(i, d)| all[..*i].iter().any(|other| other.name == d.name)) {
             return Err(CacheSettingsError::Twice(twice.name.clone()));
+        }
+        for definition in all.iter().filter(|d| d.backend.is_some()) {
+            let keys = [
+                ("store", definition.store.is_some()),
+                ("udp", !definition.udp_servers.is_empty()),
+                ("nodes", !definition.nodes.is_empty()),
+                ("sync", !definition.sync.is_empty()),
+                ("preloading", self.preloads.iter().any(|preload| preload.cache.as_ref() == Some(&definition.name))),
+            ];
+            if let Some((key, _)) = keys.into_iter().find(|(_, given)| *given) {
+                return Err(CacheSettingsError::Backend { name: definition.name.clone(), key });
+            }
         }
         let used = self.preloads.iter().map(|p| (p.what.option(), p.cache.as_ref()));
         for (option, name) in used.chain((self.static_paths > 0).then_some(("static-cache-paths", self.static_paths_name.as_ref()))) {
@@ -189,6 +203,11 @@ mod tests {
         let mut settings = named(&["a"]);
         settings.preloads.push(Preload { cache: Some("b".into()), what: PreloadWhat::File { path: "x".into(), gzip: false } });
         assert_eq!(settings.all().expect_err("b").option(), "load-file-in-cache");
+        settings = named(&["a,backend=redis://h,nodes=h:1"]);
+        assert_eq!(
+            settings.all().expect_err("nodes").to_string(),
+            "cache \"a\": nodes does not go together with backend: its items are not in this instance"
+        );
         settings = CacheSettings { static_paths: 3, ..CacheSettings::default() };
         assert_eq!(settings.all(), Err(CacheSettingsError::None("static-cache-paths")));
         settings = CacheSettings { static_paths: 3, ..named(&["a"]) };
