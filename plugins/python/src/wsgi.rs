@@ -69,6 +69,10 @@ impl Body {
         {
             return self.file(py, fd, position);
         }
+        // `return uwsgi.sendfile(...)`
+        if body.is_exact_instance_of::<pyo3::types::PyBool>() && self.slot.with(py, None, |request| request.head_sent())? {
+            return Ok(());
+        }
         if body.is_instance_of::<pyo3::types::PyString>() {
             return Err(Trouble::Refused("it returned a str, and a body is an iterable of bytes".into()));
         }
