@@ -30,6 +30,9 @@ def application(env, sr):
     if path == '/list':
         sr('200 OK', [('Content-Length', str(8 << 20))])
         return [b'x' * (4 << 20), b'y' * (4 << 20)]
+    if path == '/named':
+        sr('200 OK', [('Content-Type', 'text/none'), ('Content-Length', '3'), ('X-Sendfile', HERE + '/pub/' + env['QUERY_STRING'])])
+        return [b'app']
     if path == '/pieces':
         sr('200 OK', [])
         return pieces(200)
@@ -267,4 +270,20 @@ fn without_the_engine_and_without_sendfile_bodies_are_the_same() {
         server.wait_log(&format!("GET /s/five.bin => generated {} bytes in ", content.len()));
         assert!(server.log().contains(via), "{}", server.log());
     }
+}
+
+#[test]
+fn an_app_names_the_file_that_is_sent_instead_of_its_body() {
+    let server = started("collect-header = X-Sendfile FILE\nresponse-route-if-not = empty:${FILE} static:${FILE}\n");
+    fs::write(server.path("pub/a.css"), "the file").expect("write");
+    let kept = server.fill("127.0.0.1:{port2}");
+    let answer = http(&kept, "/named?a.css").expect("an answer");
+    assert_eq!(
+        (answer.text().as_str(), answer.header("Content-Length"), answer.header("Content-Type")),
+        ("the file", Some("8"), Some("text/css"))
+    );
+    assert_eq!(answer.header("X-Sendfile"), None);
+    assert_eq!(http(&kept, "/named?none").expect("an answer").status, 404);
+    assert_eq!(http(&kept, "/").expect("an answer").status, 200);
+    drop(begun(&kept, &get("/named?big.bin")));
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from sidebyside.servers import FILES, Granian, Gunicorn, Imperator, Nginx, Server, Uwsgi
 
@@ -43,6 +45,7 @@ class Run:
 HELLO = Load("uwsgi", ("--length", "11"))
 HELLO_HTTP = Load("http", ("--length", "11"))
 FILE = ("--path", "/s/four_kib.css", "--length", str(4 << 10))
+BIG = Load("uwsgi", ("--path", "/s/big", "--length", str(4 << 20)))
 STATIC = f"static-map = /s={FILES}"
 TEN_KIB = Load("http", ("--length", str(10 << 10)))
 NARROW = Goals(cpu=0.80, throughput=1.15, p99=1.0)
@@ -51,6 +54,14 @@ NARROW = Goals(cpu=0.80, throughput=1.15, p99=1.0)
 def both(app: str, *lines: str, **more) -> tuple[Server, Server]:
     """Imperator and uWSGI with the same ini."""
     return Imperator(app, lines=tuple(lines), **more), Uwsgi(app, lines=tuple(lines), **more)
+
+
+def big_file() -> Path:
+    """A folder with `big`, 4 MiB of zeros: too much for the repository."""
+    folder = Path(tempfile.gettempdir()) / "imperator-benches"
+    folder.mkdir(exist_ok=True)
+    (folder / "big").write_bytes(bytes(4 << 20))
+    return folder
 
 
 def runs() -> list[Run]:
@@ -70,5 +81,6 @@ def runs() -> list[Run]:
         Run("django", "a Django page with a template", *both("django", *UNIX, *QUIET), Load("uwsgi", ("--path", "/page", "--text", "10 items in /page"), clients=4), Goals(cpu=0.97, throughput=1.02, p99=1.0)),
         Run("static", "a file of 4 KiB, uwsgi protocol", *both("hello.py", *UNIX, *QUIET, STATIC), Load("uwsgi", FILE), Goals(cpu=0.60, throughput=1.5)),
         Run("static-nginx", "a file of 4 KiB, HTTP/1.1 keep-alive", Imperator("hello.py", lines=(*http11, STATIC)), Nginx("hello.py"), Load("http", FILE), Goals(cpu=1.3)),
+        Run("offload", "a file of 4 MiB, uwsgi protocol on TCP, one offload thread", *both("hello.py", "socket = 127.0.0.1:{port}", *QUIET, f"static-map = /s={big_file()}", "offload-threads = 1"), BIG, Goals(cpu=0.90)),
         Run("stall", "200 clients stalled in mid-head on http-socket", *both("hello.py", "http-socket = 127.0.0.1:{port}", *QUIET), Load("http-close", ("--length", "11", "--timeout", "3")), Goals(throughput=0.9), stall=200),
     ]

@@ -30,7 +30,8 @@ impl Master {
     pub(super) fn snapshot(&self, cores: bool) -> Snapshot {
         let snapshot = self.bare_snapshot();
         let Some((number, runtime)) = self.current() else { return snapshot };
-        let rows = runtime.listeners.iter().map(|b| SocketRow::of(b.fd.as_fd(), &b.label.name, b.label.protocol.name()));
+        let offloads = runtime.settings.request.offload_threads != Some(0);
+        let rows = runtime.listeners.iter().map(|b| SocketRow::of(b.fd.as_fd(), &b.label.name, b.label.protocol.name(), offloads));
         let slots = self.instance.generations.iter().find(|g| g.number == number).map(|g| g.workers.as_slice()).unwrap_or_default();
         let workers: Vec<WorkerState> = slots.iter().map(|slot| self.worker_state(runtime, slot)).collect();
         let snapshot = Snapshot { caches: self.cache_rows(), ..snapshot };

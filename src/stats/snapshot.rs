@@ -194,9 +194,16 @@ impl Snapshot {
 
 impl SocketRow {
     /// The row of a listening socket, with its queue as it is now.
-    pub fn of(listener: BorrowedFd<'_>, name: &str, proto: &str) -> Self {
+    pub fn of(listener: BorrowedFd<'_>, name: &str, proto: &str, offloads: bool) -> Self {
         let (queue, max_queue) = imperator_sys::socket::listen_queue(listener).unwrap_or((0, 0));
-        Self { name: name.to_owned(), proto: proto.to_owned(), queue: queue.into(), max_queue: max_queue.into(), shared: 0, can_offload: 0 }
+        Self {
+            name: name.to_owned(),
+            proto: proto.to_owned(),
+            queue: queue.into(),
+            max_queue: max_queue.into(),
+            shared: 0,
+            can_offload: offloads.into(),
+        }
     }
 }
 
@@ -367,7 +374,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         imperator_sys::socket::listen(listener.as_fd(), 37).unwrap();
         let _waits = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let row = SocketRow::of(listener.as_fd(), "x", "uwsgi");
+        let row = SocketRow::of(listener.as_fd(), "x", "uwsgi", false);
         assert_eq!((row.queue, row.max_queue), (1, 37));
         assert_eq!(snapshot().with_sockets(vec![row]).load, 1);
     }

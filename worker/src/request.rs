@@ -15,7 +15,7 @@ use crate::language::Yield;
 use crate::offload::Pieces;
 use crate::response::{Outcome, Response};
 use crate::scoreboard::{CoreCell, CoreSlot, WorkerCell, WorkerSlot};
-use crate::settings::Protocol;
+use crate::settings::{Protocol, RequestSettings};
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,7 @@ pub enum HeadError {
 pub(crate) struct Parts<'c> {
     pub socket: BorrowedFd<'c>,
     pub protocol: Protocol,
+    pub settings: &'c RequestSettings,
     pub vars: Vars<'c>,
     pub modifier1: u8,
     pub modifier2: u8,
@@ -179,7 +180,16 @@ impl<'c> Request<'c> {
 
     /// Adds a header; order, case and repeats are kept.
     pub fn add_header(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-        self.parts.response.add_header(name, value)
+        self.parts.response.add_header(name, value)?;
+        for (header, variable) in &self.parts.settings.collect_header {
+            if header.as_bytes().eq_ignore_ascii_case(name) {
+                if self.parts.settings.file_variable.as_deref() == Some(variable) && !value.is_empty() {
+                    self.parts.response.divert(value);
+                }
+                self.add_var(variable.as_bytes(), value);
+            }
+        }
+        Ok(())
     }
 
     pub fn head_sent(&self) -> bool {
@@ -324,6 +334,11 @@ impl<'c> Request<'c> {
         if yes {
             self.parts.response.no_body();
         }
+    }
+
+    /// The file that is to be sent instead of what the app has said.
+    pub(crate) fn take_diversion(&mut self) -> Option<Vec<u8>> {
+        self.parts.response.take_diversion()
     }
 
     /// What is left of the response once it is finished: somebody else has to send it.

@@ -69,6 +69,7 @@ impl Thread<'_> {
         let mut request = Request::new(Parts {
             socket: connection.socket.as_fd(),
             protocol: connection.protocol,
+            settings: &shared.settings.request,
             vars,
             modifier1: incoming.modifier1,
             modifier2: incoming.modifier2,
@@ -219,7 +220,11 @@ fn answer(shared: &Shared<'_>, request: &mut Request<'_>, path: &mut Vec<u8>) ->
             refuse_body(request, &error);
             return (After::Continue, false);
         }
-        (shared.language.serve(request), false)
+        let after = shared.language.serve(request);
+        if let Some(file) = request.take_diversion() {
+            shared.statics.serve_path(request, &file);
+        }
+        (after, false)
     }));
     outcome.unwrap_or_else(|_| {
         let text = |name: &[u8]| String::from_utf8_lossy(request.var(name).unwrap_or_default()).into_owned();
@@ -256,8 +261,10 @@ fn what_follows(request: &mut Request<'_>, performed: &Performed, head_length: u
 }
 
 /// With `offload-threads` set, files count as offloaded however little of them was left to the engine: that is what uWSGI's numbers say.
-fn via(shared: &Shared<'_>, response: &Response<'_>) -> Via {
-    match (response.is_offloaded(), response.has_file()) {
+fn via(shared: &Shared<'_>, performed: &Performed, response: &Response<'_>) -> Via {
+    // (Small files come from memory.)
+    let is_file = response.has_file() || performed.is_static && response.body_bytes() > 0;
+    match (response.is_offloaded(), is_file) {
         (true, _) => Via::Offload,
         (false, true) if shared.settings.request.offload_threads.is_some_and(|n| n > 0) => Via::Offload,
         (false, true) => Via::Sendfile,
@@ -272,7 +279,7 @@ fn spent(shared: &Shared<'_>, request: &Request<'_>, performed: &Performed) -> S
         bytes: response.head_bytes() + response.body_bytes(),
         app: request.app(),
         is_static: performed.is_static,
-        is_offloaded: via(shared, response) == Via::Offload,
+        is_offloaded: via(shared, performed, response) == Via::Offload,
         write_errors: response.write_errors(),
         read_errors: request.read_errors(),
         failed: request.failed() || response.write_errors() + request.read_errors() > 0,
@@ -303,7 +310,7 @@ fn record<'r>(shared: &Shared<'_>, request: &'r Request<'_>, incoming: &Incoming
         micros: performed.micros,
         write_errors: response.write_errors(),
         read_errors: request.read_errors(),
-        via: via(shared, response),
+        via: via(shared, performed, response),
         ..Record::default()
     }
 }

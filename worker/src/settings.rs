@@ -427,6 +427,10 @@ pub struct RequestSettings {
     pub http_modifier2: u8,
     /// `error-page-403`, `-404`, `-500`: status and file, in order; the first that can be read is the body of our own answer.
     pub error_pages: Vec<(u16, String)>,
+    /// `collect-header`: a header of the app's and the variable that keeps its value.
+    pub collect_header: Vec<(String, String)>,
+    /// The variable whose value, if an app's header has set it, names the file that is sent instead of the app's body.
+    pub file_variable: Option<String>,
 }
 
 impl Default for RequestSettings {
@@ -457,6 +461,8 @@ impl Default for RequestSettings {
             http_modifier1: 0,
             http_modifier2: 0,
             error_pages: vec![],
+            collect_header: vec![],
+            file_variable: None,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The wire and the body.
 
-use super::{Spec, add_text, flag, int, later, list, long, no_effect, refused, set_flag, set_number, text};
+use imperator_worker::settings::Settings;
+
+use super::{Spec, Status, add_text, flag, int, later, list, long, no_effect, refused, set_flag, set_number, text};
+use crate::config::values;
 
 const ASK_ROUTING: &str = "do it in the front end or in middleware";
 
@@ -52,7 +55,12 @@ pub static OPTIONS: &[Spec] = &[
     ),
     list("add-header", &[], "a header for every response", add_text!(request.add_header)),
     list("del-header", &["rem-header"], "remove this header from every response", add_text!(request.del_header)),
-    list("collect-header", &["response-header-collect"], "HEADER VAR: keep a response header in a variable", later(ASK_ROUTING)),
+    list(
+        "collect-header",
+        &["response-header-collect"],
+        "HEADER VAR: keep a header of the app's response in a variable",
+        Status::Done(collect_header),
+    ),
     list("pull-header", &[], "as collect-header, and remove the header", later(ASK_ROUTING)),
     int("response-headers-limit", &[], "bytes of response headers", no_effect("there is no limit")),
     long("chunked-input-limit", &[], "bytes of one chunk of a request (1 MiB)", set_number!(request.chunked_input_limit)),
@@ -71,3 +79,14 @@ pub static OPTIONS: &[Spec] = &[
     list("exception-handler", &[], "run a handler on exceptions", later("use the framework's handler or middleware")),
     flag("no-fd-passing", &[], "take no descriptors over unix sockets", no_effect("none is ever taken from a client")),
 ];
+
+/// `HEADER VAR`.
+fn collect_header(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let Some(text) = values::text(value)? else { return Ok(()) };
+    let mut words = text.split_ascii_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some(header), Some(variable), None) => settings.request.collect_header.push((header.into(), variable.into())),
+        _ => return Err(format!("`{text}` has to be HEADER VAR")),
+    }
+    Ok(())
+}

@@ -1,6 +1,9 @@
 //! Internal routing: rules over requests and responses.
 
-use super::{Spec, flag, later, list, refused};
+use imperator_worker::settings::Settings;
+
+use super::{Spec, Status, flag, later, list, refused};
+use crate::config::values;
 
 const RULES: &str = "rules can decide who may read what: write them in the front end, or keep the instance on uWSGI until they are here";
 
@@ -40,7 +43,12 @@ pub static OPTIONS: &[Spec] = &[
     list("response-route-referer", &[], "rule over responses: by HTTP_REFERER", refused(RULES)),
     list("response-route-label", &[], "rule over responses: name this place in the list", refused(RULES)),
     list("response-route-if", &[], "rule over responses: if a condition holds", refused(RULES)),
-    list("response-route-if-not", &[], "rule over responses: unless a condition holds", refused(RULES)),
+    list(
+        "response-route-if-not",
+        &[],
+        "rule over responses: unless a condition holds; so far only `empty:${VAR} static:${VAR}`",
+        Status::Done(file_of_the_app),
+    ),
     list("response-route-run", &[], "rule over responses: always", refused(RULES)),
     list("response-route-status", &[], "rule over responses: by the response's status", refused(RULES)),
     list("final-route", &[], "rule over finished requests: by PATH_INFO", refused(RULES)),
@@ -61,3 +69,32 @@ pub static OPTIONS: &[Spec] = &[
     list("geoip-city", &[], "a GeoIP database for rules", later(RULES)),
     flag("geoip-use-disk", &[], "do not load it into memory", later(RULES)),
 ];
+
+/// uWSGI's recipe for X-Sendfile: `empty:${VAR} static:${VAR}`, where `collect-header` sets VAR.
+fn file_of_the_app(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let Some(rule) = values::text(value)? else { return Ok(()) };
+    let variable = rule.split_once(' ').and_then(|(condition, action)| {
+        let variable = condition.strip_prefix("empty:${")?.strip_suffix('}')?;
+        (action.trim_start().strip_prefix("static:${")?.strip_suffix('}')? == variable).then(|| variable.to_owned())
+    });
+    match variable {
+        Some(variable) => settings.request.file_variable = Some(variable),
+        None => return Err(format!("`{rule}` is not done yet, only `empty:${{VAR}} static:${{VAR}}` is: {RULES}")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_for_files_of_apps_is_understood_and_nothing_else() {
+        let mut settings = Settings::default();
+        file_of_the_app(&mut settings, Some("empty:${X_SENDFILE} static:${X_SENDFILE}")).expect("the recipe");
+        assert_eq!(settings.request.file_variable.as_deref(), Some("X_SENDFILE"));
+        for other in ["empty:${A} static:${B}", "empty:${A} break:403", "empty:${A}", "equal:${A};1 static:${A}"] {
+            assert!(file_of_the_app(&mut settings, Some(other)).is_err(), "{other}");
+        }
+    }
+}

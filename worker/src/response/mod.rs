@@ -60,6 +60,8 @@ pub(crate) struct Response<'c> {
     broken: bool,
     write_errors: u32,
     has_file: bool,
+    /// A file that takes the place of this response: nothing of it is sent.
+    diversion: Option<Vec<u8>>,
 }
 
 /// What became of a response.
@@ -98,6 +100,7 @@ impl<'c> Response<'c> {
             broken: false,
             write_errors: 0,
             has_file: false,
+            diversion: None,
         }
     }
 
@@ -140,7 +143,7 @@ impl<'c> Response<'c> {
             return Err(HeadError::Sent);
         }
         self.head.start(self.version, status)?;
-        (self.ended, self.says_connection) = (false, false);
+        (self.ended, self.says_connection, self.diversion) = (false, false, None);
         Ok(())
     }
 
@@ -169,7 +172,21 @@ impl<'c> Response<'c> {
         self.write_parts(parts, Way { lock, last: true })
     }
 
+    /// The file at `path` is to be sent instead, unless the head is out.
+    pub fn divert(&mut self, path: &[u8]) {
+        if !self.sent {
+            self.diversion = Some(path.to_vec());
+        }
+    }
+
+    pub fn take_diversion(&mut self) -> Option<Vec<u8>> {
+        self.diversion.take()
+    }
+
     fn write_parts(&mut self, parts: &[&[u8]], way: Way<'_>) -> Result<(), WriteError> {
+        if self.diversion.is_some() {
+            return Ok(());
+        }
         self.complete_head();
         let given = parts.iter().map(|p| p.len() as u64).sum::<u64>();
         let allowed = self.allow(given);
@@ -270,6 +287,9 @@ impl<'c> Response<'c> {
         last: bool,
         lock: &dyn Yield,
     ) -> Result<(), WriteError> {
+        if self.diversion.is_some() {
+            return Ok(());
+        }
         let size = nix::sys::stat::fstat(file).map_err(|e| WriteError::Gone(e.into()))?.st_size.max(0) as u64;
         let there = size.saturating_sub(offset);
         self.complete_head();
@@ -341,6 +361,7 @@ impl<'c> Response<'c> {
     /// Sends what is still due: the head of an empty response, the last chunk.
     pub fn finish(&mut self) -> Outcome {
         let way = Way { lock: &NoLock, last: true };
+        self.diversion = None;
         if !self.sent && !self.broken {
             let _ = self.write_parts(&[], way);
         }

@@ -16,6 +16,7 @@ mod resolve;
 mod types;
 mod variants;
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -118,6 +119,22 @@ impl Statics {
                 diag::say(&format!("a static file cannot be opened: {errno}; raise max-fd or the limits of the service"));
                 request.fail(503, &NoLock);
                 true
+            }
+        }
+    }
+
+    /// Answers with a file that the app named by its path: any that the worker may read.
+    pub fn serve_path(&self, request: &mut Request<'_>, path: &[u8]) {
+        let target = Path::new(OsStr::from_bytes(path));
+        match self.open(target, b"", monotonic_ms()).map(|found| found.filter(|found| resolve::is_file(&found.stat))) {
+            Ok(Some(found)) => {
+                let entity = self.entity(found);
+                self.shape(&Asked::read(request.vars()), &entity, entity.clone(), None).send(request);
+            }
+            missing => {
+                let why = missing.err().map_or_else(|| "there is no such file".into(), |errno| errno.to_string());
+                diag::say(&format!("the app's response names {}: {why}", target.display()));
+                request.fail(404, &NoLock);
             }
         }
     }
