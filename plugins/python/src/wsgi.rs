@@ -71,7 +71,7 @@ impl Body {
         }
         // `return uwsgi.sendfile(...)`
         if body.is_exact_instance_of::<pyo3::types::PyBool>() && self.slot.with(py, None, |request| request.head_sent())? {
-            return Ok(());
+            return Ok(true);
         }
         if body.is_instance_of::<pyo3::types::PyString>() {
             return Err(Trouble::Refused("it returned a str, and a body is an iterable of bytes".into()));
