@@ -1,4 +1,4 @@
-# make demo: an emperor with a Django, a Flask and a plain WSGI vassal behind nginx.
+# make demo: an emperor with a Django, a Flask, a plain WSGI and a Lua vassal behind nginx.
 # make test: everything the tests need, and all tests.
 # Each installs what it needs (scripts/setup.sh says what that is).
 
@@ -15,7 +15,7 @@ build: ## the binary and the Python extension, for development
 release: ## the same, optimised
 	$(CARGO) build --workspace --release
 
-demo: ## emperor, three vassals and nginx on loopback; Ctrl-C ends it
+demo: ## emperor, four vassals and nginx on loopback; Ctrl-C ends it
 	@scripts/setup.sh demo
 	@$(CARGO) build --workspace --release
 	@scripts/demo.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# An emperor with three vassals and nginx in front, on loopback, in demo/run. Ctrl-C ends all of it.
+# An emperor with four vassals and nginx in front, on loopback, in demo/run. Ctrl-C ends all of it.
 # DEMO_PORT: nginx's port (8080, or the next free one). DEMO_SECONDS: end by itself after so long (tests use it).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ PY
 prepare() {
     rm -rf "$run"
     mkdir -p "$run"/{vassals,data,tmp,apps}
-    cp -r tests/fixtures/{django,flask,plain} "$run/apps/"
+    cp -r tests/fixtures/{django,flask,plain,lua} "$run/apps/"
     port=$(free_port "${DEMO_PORT:-8080}")
     local params=/etc/nginx/uwsgi_params
     [ -e $params ] || params=/usr/share/nginx/uwsgi_params
@@ -73,15 +73,16 @@ trap 'exit 0' INT TERM
 emperor=$!
 nginx -c "$run/nginx.conf" -e "$run/nginx.error.log" &
 nginx=$!
-for path in /admin/login/ /flask/ /plain /static/admin/css/base.css; do wait_for "$path"; done
+for path in /admin/login/ /flask/ /plain /lua /static/admin/css/base.css; do wait_for "$path"; done
 
 cat <<TEXT
 
-Imperator demo: one emperor, three vassals, nginx in front.
+Imperator demo: one emperor, four vassals, nginx in front.
 
   Django   http://127.0.0.1:$port/          admin: http://127.0.0.1:$port/admin/  (admin / admin)
   Flask    http://127.0.0.1:$port/flask/
   plain    http://127.0.0.1:$port/plain
+  Lua      http://127.0.0.1:$port/lua       (edit demo/run/apps/lua/app.lua: the next request runs it)
 
 Try, in another terminal:
   tail -f demo/run/emperor.log

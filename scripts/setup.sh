@@ -59,7 +59,8 @@ case $target in
         need_venv "${CONFORMANCE:-../shared/conformance}/requirements.txt"
         ;;
     bench)
-        need_packages nginx nginx-light
+        need_packages nginx nginx-light uwsgi uwsgi-core
+        [ -e /usr/lib/uwsgi/plugins/lua51_plugin.so ] || need_packages /usr/lib/uwsgi/plugins/lua51_plugin.so uwsgi-plugin-lua5.1
         need_venv benches/requirements.txt
         ;;
     instructions)

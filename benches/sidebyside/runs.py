@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidebyside.servers import FILES, Granian, Gunicorn, Imperator, Nginx, Server, Uwsgi
+from sidebyside.servers import FILES, Granian, Gunicorn, Imperator, Nginx, Server, Uwsgi, UwsgiLua
 
 QUIET = ["disable-logging = true"]
 UNIX = ["socket = {dir}/s.sock"]
@@ -47,6 +47,7 @@ HELLO_HTTP = Load("http", ("--length", "11"))
 FILE = ("--path", "/s/four_kib.css", "--length", str(4 << 10))
 BIG = Load("uwsgi", ("--path", "/s/big", "--length", str(4 << 20)))
 STATIC = f"static-map = /s={FILES}"
+LUA = Load("uwsgi", ("--length", "11", "--modifier1", "6"))
 TEN_KIB = Load("http", ("--length", str(10 << 10)))
 NARROW = Goals(cpu=0.80, throughput=1.15, p99=1.0)
 
@@ -82,5 +83,6 @@ def runs() -> list[Run]:
         Run("static", "a file of 4 KiB, uwsgi protocol", *both("hello.py", *UNIX, *QUIET, STATIC), Load("uwsgi", FILE), Goals(cpu=0.60, throughput=1.5)),
         Run("static-nginx", "a file of 4 KiB, HTTP/1.1 keep-alive", Imperator("hello.py", lines=(*http11, STATIC)), Nginx("hello.py"), Load("http", FILE), Goals(cpu=1.3)),
         Run("offload", "a file of 4 MiB, uwsgi protocol on TCP, one offload thread", *both("hello.py", "socket = 127.0.0.1:{port}", *QUIET, f"static-map = /s={big_file()}", "offload-threads = 1"), BIG, Goals(cpu=0.90)),
+        Run("lua", "hello in Lua, uwsgi protocol on a unix socket", Imperator("hello.lua", lines=(*UNIX, *QUIET)), UwsgiLua("hello.lua", lines=("plugins = lua51", *UNIX, *QUIET)), LUA, Goals(cpu=0.60, throughput=1.3, memory=0.5)),
         Run("stall", "200 clients stalled in mid-head on http-socket", *both("hello.py", "http-socket = 127.0.0.1:{port}", *QUIET), Load("http-close", ("--length", "11", "--timeout", "3")), Goals(throughput=0.9), stall=200),
     ]

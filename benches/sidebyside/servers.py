@@ -62,7 +62,7 @@ class Server:
             if self.app == "django":
                 shutil.copytree(DJANGO, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                shutil.copy(APPS / self.app, folder / "app.py")
+                shutil.copy(APPS / self.app, folder / f"app{Path(self.app).suffix}")
             address = self.listens_on(folder, port)
             pid = stack.enter_context(process(self.command(places, folder, port), folder, self.name, address))
             if self.nginx:
@@ -85,7 +85,7 @@ class Ini(Server):
         return f"{folder}/s.sock" if any("s.sock" in line for line in self.lines) else super().listens_on(folder, port)
 
     def command(self, places: Places, folder: Path, port: int) -> list[str]:
-        app = "module = site1.wsgi" if self.app == "django" else "wsgi-file = {dir}/app.py"
+        app = "module = site1.wsgi" if self.app == "django" else "lua = {dir}/app.lua" if self.app.endswith(".lua") else "wsgi-file = {dir}/app.py"
         threads = [f"threads = {self.threads}"] if self.threads > 1 else []
         lines = ["[uwsgi]", "master = true", f"home = {places.venv}", "chdir = {dir}", app, f"processes = {WORKERS}", *threads, f"listen = {BACKLOG}", *self.lines]
         text = "\n".join(lines).replace("{dir}", str(folder)).replace("{port}", str(port))
@@ -107,6 +107,14 @@ class Uwsgi(Ini):
 
     def program(self, places: Places) -> Path:
         return places.venv / "bin/uwsgi"
+
+
+@dataclass(frozen=True)
+class UwsgiLua(Uwsgi):
+    """Debian's, with its plugin for Lua 5.1: pip's has no Lua, and Debian's plugin for LuaJIT does not load (an undefined symbol)."""
+
+    def program(self, places: Places) -> Path:
+        return Path("/usr/bin/uwsgi")
 
 
 @dataclass(frozen=True)

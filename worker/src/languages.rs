@@ -106,6 +106,7 @@ impl Language for Languages {
 
     /// One of them runs it, and the others know nothing of it.
     fn interrupt(&self, core: u32) -> bool {
+        // Only the one that serves that core has something to interrupt.
         self.languages.iter().any(|language| language.interrupt(core))
     }
 

@@ -11,7 +11,7 @@ pub const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Ag";
 /// Head and body of the plan's request.
 pub fn request(plan: &Plan) -> Vec<u8> {
     let mut request = match plan.protocol {
-        Protocol::Uwsgi => packet(&plan.path, plan.body),
+        Protocol::Uwsgi => packet(plan.modifier1, &plan.path, plan.body),
         Protocol::Http => head(&plan.path, plan.body, "keep-alive"),
         Protocol::HttpClose => head(&plan.path, plan.body, "close"),
     };
@@ -34,7 +34,7 @@ fn head(path: &str, body: Option<usize>, connection: &str) -> Vec<u8> {
 }
 
 /// What nginx's `uwsgi_params` sends for a browser's request.
-fn packet(path: &str, body: Option<usize>) -> Vec<u8> {
+fn packet(modifier1: u8, path: &str, body: Option<usize>) -> Vec<u8> {
     let length = body.map(|n| n.to_string()).unwrap_or_default();
     let (method, kind) = if body.is_some() { ("POST", "application/octet-stream") } else { ("GET", "") };
     let mut block = vec![0; 4];
@@ -60,6 +60,7 @@ fn packet(path: &str, body: Option<usize>) -> Vec<u8> {
         vars::push(&mut block, name.as_bytes(), value.as_bytes());
     }
     let size = (block.len() - 4) as u16;
+    block[0] = modifier1;
     block[1..3].copy_from_slice(&size.to_le_bytes());
     block
 }

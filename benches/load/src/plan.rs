@@ -10,6 +10,7 @@ pub const USAGE: &str = "usage: imperator-load [OPTION]... ADDRESS
   --seconds S        2
   --timeout S        how long an answer may take, 20
   --path PATH        /
+  --modifier1 N      of uwsgi packets, 0
   --body BYTES       POST a body of that length; it must come back as it went
   --length BYTES     length that each answer's body must have
   --text TEXT        what each answer's body must contain
@@ -46,6 +47,7 @@ pub struct Plan {
     pub limit: Limit,
     pub timeout: Duration,
     pub path: String,
+    pub modifier1: u8,
     /// Bytes; `None`: GET.
     pub body: Option<usize>,
     pub expected: Expected,
@@ -61,6 +63,7 @@ impl Plan {
             limit: Limit::Time(Duration::from_secs(2)),
             timeout: Duration::from_secs(20),
             path: "/".into(),
+            modifier1: 0,
             body: None,
             expected: Expected::default(),
             stall: 0,
@@ -79,6 +82,7 @@ impl Plan {
                 "seconds" => plan.limit = Limit::Time(seconds(option, &value)?),
                 "timeout" => plan.timeout = seconds(option, &value)?,
                 "path" => plan.path = value,
+                "modifier1" => plan.modifier1 = value.parse().map_err(|_| format!("--modifier1 {value}: not a number from 0 to 255"))?,
                 "body" => plan.body = Some(number(option, &value)?),
                 "length" => plan.expected.length = Some(number(option, &value)?),
                 "text" => plan.expected.text = Some(value.into_bytes()),

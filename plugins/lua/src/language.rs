@@ -80,12 +80,16 @@ impl LuaLanguage {
     /// # Errors
     /// For the log. What was there before stays.
     pub fn load(&self, cores: u32) -> Result<(), String> {
-        let states = (0..cores).map(|_| State::load(&self.plan)).collect::<Result<Vec<_>, _>>()?;
-        if let (Some(watched), Some(state)) = (&self.watched, states.first()) {
-            lock(watched).follow(state.sources());
+        let states = self.states(cores)?;
+        if let Some(watched) = &self.watched {
+            lock(watched).follow(sources(&states));
         }
-        *lock(&self.fresh) = states.into_iter().map(Some).collect();
+        *lock(&self.fresh) = states;
         Ok(())
+    }
+
+    fn states(&self, cores: u32) -> Result<Vec<Option<State>>, String> {
+        (0..cores).map(|_| State::load(&self.plan).map(Some)).collect()
     }
 
     pub fn took(&self, seconds: u64) {
@@ -113,10 +117,16 @@ impl LuaLanguage {
     /// Loads new states if a file has changed (`lua-autoreload`). A file that does not load is reported once, and the old states go on.
     pub fn look(&self) {
         let Some(watched) = &self.watched else { return };
-        let Some(file) = lock(watched).changed() else { return };
+        // Held until the new states are there: a request that comes meanwhile waits for them.
+        let mut watched = lock(watched);
+        let Some(file) = watched.changed() else { return };
         let cores = host().map_or(1, |host| host.boot.settings.process.threads.max(1));
-        match self.load(cores) {
-            Ok(()) => say(&format!("lua-autoreload: {file} has changed: its new code serves from the next request on")),
+        match self.states(cores) {
+            Ok(states) => {
+                watched.follow(sources(&states));
+                *lock(&self.fresh) = states;
+                say(&format!("lua-autoreload: {file} has changed: its new code serves from the next request on"));
+            }
             Err(failure) => say(&format!("lua-autoreload: {file} has changed, and the old code stays in service: {failure}")),
         }
     }
@@ -168,6 +178,11 @@ impl LuaLanguage {
             say(&format!("garbage collection: {}", failure::text(&error)));
         }
     }
+}
+
+/// What one of the states, which are all alike, was loaded from.
+fn sources(states: &[Option<State>]) -> Vec<String> {
+    states.iter().flatten().next().map(State::sources).unwrap_or_default()
 }
 
 /// Calls the app, and sends what it returns.

@@ -6,6 +6,7 @@
 mod answer;
 mod autoreload;
 mod body;
+mod cache;
 pub mod config;
 mod current;
 mod env;

@@ -4,7 +4,6 @@ use mlua::{Lua, MultiValue, Table};
 
 const NAMES: &str = "\
 add_cron add_file_monitor add_ms_timer add_rb_timer add_timer alarm async_connect async_sleep \
-cache_clear cache_dec cache_del cache_div cache_exists cache_get cache_inc cache_keys cache_mul cache_num cache_set cache_update \
 call farm_get_msg farm_msg i_am_the_lord is_locked lock \
 metric_dec metric_div metric_get metric_inc metric_mul metric_set metric_set_max metric_set_min mule_get_msg mule_msg \
 register_rpc register_signal route rpc rpc_list signal signal_registered signal_wait spool unlock wait_fd_read wait_fd_write \

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use imperator_worker::settings::Settings;
-use mlua::{Function, Lua, Table, Value};
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 
 use crate::body::Bodies;
 use crate::env::Environment;
@@ -16,6 +16,14 @@ const C_PATHS: &str = concat!(
     "/usr/lib/x86_64-linux-gnu/lua/5.1/?.so;/usr/lib/aarch64-linux-gnu/lua/5.1/?.so;",
     "/usr/lib64/lua/5.1/?.so;/usr/lib/lua/5.1/?.so"
 );
+
+/// All that an interpreter opens. (`ffi` waits in `package.preload` there, too: it is not small.)
+fn libraries() -> StdLib {
+    #[cfg(feature = "luajit")]
+    return StdLib::ALL ^ StdLib::FFI;
+    #[cfg(not(feature = "luajit"))]
+    StdLib::ALL
+}
 
 /// What every state is made of.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +95,7 @@ impl State {
     pub fn load(plan: &Plan) -> Result<Self, String> {
         // SAFETY: what makes it unsafe is that Lua code may load C modules and use `debug` and `ffi`: the user's own code in the user's own process, which
         // could do the same in any Lua (docs/decisions/0008-lua-is-not-sandboxed.md).
-        let lua = unsafe { Lua::unsafe_new() };
+        let lua = unsafe { Lua::unsafe_new_with(libraries(), LuaOptions::new().catch_rust_panics(false)) };
         let prepare = || -> mlua::Result<_> {
             prepare(&lua)?;
             table::install(&lua)?;
@@ -135,6 +143,12 @@ fn prepare(lua: &Lua) -> mlua::Result<()> {
     // A line that is printed is in the log at once, and a fork does not write it twice.
     lua.load("io.stdout:setvbuf('line')").exec()?;
     let package: Table = lua.globals().get("package")?;
+    #[cfg(feature = "luajit")]
+    {
+        // SAFETY: LuaJIT's own function to open that library, called by Lua as such functions are.
+        let open = unsafe { lua.create_c_function(mlua::ffi::luaopen_ffi) }?;
+        package.get::<Table>("preload")?.set("ffi", open)?;
+    }
     if cfg!(any(feature = "luajit", feature = "lua51")) {
         extend(&package, "path", "LUA_PATH", PATHS)?;
         extend(&package, "cpath", "LUA_CPATH", C_PATHS)?;

@@ -18,6 +18,7 @@ pub fn install(lua: &Lua) -> mlua::Result<()> {
     if let Some(host) = host::host() {
         facts(lua, &uwsgi, host)?;
         functions(lua, &uwsgi, host)?;
+        crate::cache::add(lua, &uwsgi, host)?;
     }
     crate::request_api::add(lua, &uwsgi)?;
     lua.globals().set("uwsgi", uwsgi)

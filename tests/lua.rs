@@ -1,0 +1,237 @@
+//! Lua apps: alone, beside Python, behind nginx, below an emperor; what they do wrong, and that nobody else feels it.
+
+mod support;
+use std::fs;
+
+use support::{Answer, HELLO, Nginx, Server, exchange, http, packet, wait_for};
+
+/// Answers `lua PATH`; some paths misbehave.
+const APP: &str = r#"
+local function part(text) return coroutine.wrap(function() coroutine.yield(text) end) end
+return function(env)
+    local path = env.PATH_INFO
+    if path == "/error" then error("kaboom") end
+    if path == "/object" then error({}) end
+    if path == "/exit" then os.exit(7) end
+    if path == "/loop" then while true do end end
+    if path == "/eat" then local t = {} for i = 1, 4096 do t[i] = string.rep("x", 1024 * 1024) .. i end end
+    if path == "/cut" then return 200, {}, coroutine.wrap(function() coroutine.yield("part") error("midway") end) end
+    if path == "/shape" then return 200, "no table", part("x") end
+    if path == "/pid" then return 200, {}, tostring(uwsgi.mypid()) end
+    return 200, { ["Content-Type"] = "text/plain" }, part("lua " .. path)
+end
+"#;
+
+fn lua(server: &Server, uri: &str) -> std::io::Result<Answer> {
+    Answer::parse(&raw(server, uri)?)
+}
+
+fn raw(server: &Server, uri: &str) -> std::io::Result<Vec<u8>> {
+    let mut packet = packet(uri, &[]);
+    packet[0] = 6;
+    exchange(&server.sock(), &packet)
+}
+
+fn ready(server: &mut Server) {
+    wait_for("an answer", || {
+        assert!(server.alive(), "it ended:\n{}", server.log());
+        lua(server, "/up").ok()
+    });
+}
+
+fn instance(app: &str, ini: &str) -> Server {
+    let mut server = Server::new();
+    server.write("app.lua", app);
+    server.start_ini(&format!("socket = {{sock}}\nlua = app.lua\n{ini}"));
+    ready(&mut server);
+    server
+}
+
+fn text(server: &Server, uri: &str) -> String {
+    lua(server, uri).expect("an answer").text()
+}
+
+fn workers(server: &Server) -> Vec<i32> {
+    server.tree().into_iter().filter(|(_, comm)| comm.starts_with("worker")).map(|(pid, _)| pid).collect()
+}
+
+#[test]
+fn lua_alone_runs_without_a_python() {
+    let mut server = Server::new();
+    server.write("app.lua", APP);
+    server.write("app.ini", "[uwsgi]\nsocket = {sock}\nlua = app.lua\nplugins = lua\nenv = PATH=/nonexistent\n");
+    server.start(&["--ini", "{dir}/app.ini"]);
+    ready(&mut server);
+    let tree = server.tree();
+    assert!(tree.iter().any(|(_, comm)| comm == "zygote") && tree.iter().any(|(_, comm)| comm == "worker 1"), "{tree:?}");
+    for pid in tree.iter().map(|(pid, _)| *pid).chain([server.pid()]) {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
+        assert!(!maps.contains("python"), "{maps}");
+        let program = fs::read_link(format!("/proc/{pid}/exe")).expect("exe");
+        assert!(program.ends_with("imperator"), "{}", program.display());
+    }
+}
+
+#[test]
+fn python_and_lua_are_told_apart_by_modifier_and_by_mount() {
+    let mut server = Server::new();
+    server.write("app.lua", APP);
+    server.write("app.py", HELLO);
+    server
+        .start_ini("socket = {sock}\nwsgi-file = app.py\nlua = app.lua\nmount = /lua=app.lua\nmanage-script-name = true\nprocesses = 2\n");
+    server.ready("{sock}");
+    let python = |uri: &str| support::uwsgi(&server.sock(), uri).expect("an answer").text();
+    assert!(python("/a").ends_with(" /a"));
+    assert_eq!(text(&server, "/a"), "lua /a");
+    assert_eq!(python("/lua/x"), "lua /x", "the mount point is no part of PATH_INFO");
+    assert!(python("/luax").ends_with(" /luax"));
+    server.wait_log("|app: 2|"); // Python's app is 0, Lua's default 1, the mounted one 2
+}
+
+#[test]
+fn nginx_names_lua_by_its_modifier() {
+    let server = instance(APP, "");
+    let nginx = Nginx::start(&format!("location / {{ uwsgi_modifier1 6; uwsgi_pass unix:{}; }}", server.sock()));
+    assert!(http(&nginx.address(), "/n").expect("an answer").text().contains("lua /n"));
+    assert_eq!(http(&nginx.address(), "/error").expect("an answer").status, 500);
+}
+
+#[test]
+fn an_emperor_has_lua_vassals() {
+    let mut server = Server::new();
+    server.write("app.lua", APP);
+    server.write("vassals/hello.ini", "[uwsgi]\nsocket = {sock}\nlua = {dir}/app.lua\n");
+    server.start(&["--emperor", "{dir}/vassals"]);
+    ready(&mut server);
+    assert_eq!(text(&server, "/v"), "lua /v");
+}
+
+#[test]
+fn errors_are_a_500_with_file_line_traceback_and_request_in_the_log() {
+    let server = instance(APP, "processes = 1\n");
+    let worker = text(&server, "/pid");
+    for path in ["/error", "/object", "/shape"] {
+        let answer = lua(&server, path).expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str()), (500, "Internal Server Error"), "{path}");
+    }
+    let cut = raw(&server, "/cut").unwrap_or_default();
+    assert!(!String::from_utf8_lossy(&cut).contains("500"), "the head was out already");
+    assert_eq!(text(&server, "/pid"), worker);
+    for said in [
+        "app.lua:5: kaboom\nstack traceback:",
+        "(Lua app 0, GET /error)",
+        "table: 0x",
+        "app.lua: the headers are a string: a table is expected",
+        "app.lua:10: midway",
+        "(Lua app 0, GET /cut)",
+    ] {
+        server.wait_log(said);
+    }
+}
+
+#[test]
+fn os_exit_takes_one_worker_and_the_log_says_who_asked() {
+    let mut server = instance(APP, "processes = 2\n");
+    let before = workers(&server);
+    assert!(lua(&server, "/exit").is_err(), "the worker ended in mid-request");
+    server.wait_log("app.lua:7: the app called os.exit(7) in GET /exit: this process ends");
+    server.wait_log("died (exit code 1)");
+    let after = wait_for("two workers again", || Some(workers(&server)).filter(|w| w.len() == 2 && *w != before));
+    assert!(before.iter().any(|pid| after.contains(pid)), "its neighbour was replaced, too");
+    assert_eq!(text(&server, "/after"), "lua /after");
+    assert!(server.alive());
+}
+
+#[test]
+fn harakiri_ends_an_endless_loop_and_names_the_request() {
+    let server = instance(APP, "processes = 1\nharakiri = 1\n");
+    assert!(lua(&server, "/loop").is_err(), "killed in mid-request");
+    server.wait_log("HARAKIRI");
+    assert!(server.log().contains("/loop"), "{}", server.log());
+    wait_for("the next worker", || lua(&server, "/after").ok());
+}
+
+#[test]
+fn a_state_that_wants_too_much_gets_an_error_and_goes_on() {
+    let server = instance(APP, "processes = 1\nlua-memory-limit = 16\n");
+    let worker = text(&server, "/pid");
+    for _ in 0..3 {
+        assert_eq!(lua(&server, "/eat").expect("an answer").status, 500);
+        assert_eq!(text(&server, "/pid"), worker, "the same worker, and what it ate is free again");
+    }
+    server.wait_log("not enough memory");
+}
+
+#[test]
+fn autoreload_follows_the_app_and_what_it_requires() {
+    let mut server = Server::new();
+    server.write("lib.lua", "return 'one'");
+    server.write("app.lua", "local text = require 'lib'\nreturn function() return 200, {}, text .. uwsgi.mypid() end");
+    server.start_ini("socket = {sock}\nlua = app.lua\nlua-autoreload = 60\nprocesses = 1\n");
+    ready(&mut server);
+    let pid = workers(&server)[0];
+    assert_eq!(text(&server, "/"), format!("one{pid}"));
+    server.write("lib.lua", "return 'two'");
+    assert_eq!(text(&server, "/"), format!("two{pid}"), "the next request has it");
+    server.write("app.lua", "this is not lua");
+    assert_eq!(text(&server, "/"), format!("two{pid}"), "the old code goes on");
+    server.wait_log("app.lua:1: ");
+    server.write("app.lua", "return function() return 200, {}, 'three' end");
+    assert_eq!(text(&server, "/"), "three");
+}
+
+#[test]
+fn the_table_says_what_it_has_and_what_it_has_not() {
+    let app = r#"
+        return function(env)
+            local ok, why = pcall(uwsgi.lock)
+            local _, one = pcall(uwsgi.log)
+            env.error:write("to the log")
+            return 200, {}, { uwsgi.worker_id(), " ", uwsgi.opt.processes, " ", #uwsgi.workers(), " ", tostring(ok), " ", tostring(why), "|", tostring(one) }
+        end"#;
+    let server = instance(app, "processes = 2\n");
+    let text = text(&server, "/");
+    assert!(text.contains("uwsgi.log takes 1 parameter"), "{text}");
+    assert!(text[1..].starts_with(" 2 2 false ") && text.contains("uwsgi.lock() is not built into this version yet"), "{text}");
+    server.wait_log("to the log");
+}
+
+#[test]
+fn a_start_that_fails_says_option_file_and_line() {
+    for (app, said) in [
+        ("x = = 1", "app.lua:1: "),
+        ("\nerror('early')", "app.lua:2: early"),
+        ("return 5", "this one returned a number"),
+        ("os.exit(0)", "os.exit(0) while it was loaded"),
+    ] {
+        let mut server = Server::new();
+        server.write("app.lua", app);
+        server.start_ini("socket = {sock}\nlua = app.lua\n");
+        assert_eq!(server.wait_exit().code(), Some(1), "{app}:\n{}", server.log());
+        assert!(server.log().contains(said), "{app}:\n{}", server.log());
+    }
+}
+
+#[test]
+fn lazy_states_are_loaded_in_each_worker() {
+    let server =
+        instance("local pid = uwsgi.mypid()\nreturn function() return 200, {}, tostring(pid == uwsgi.mypid()) end", "lazy-apps = true\n");
+    assert_eq!(text(&server, "/"), "true");
+}
+
+#[test]
+fn without_a_master_lua_serves_in_the_process_itself() {
+    let mut server = instance(APP, "master = false\n");
+    assert_eq!(text(&server, "/pid"), server.pid().to_string());
+    assert!(server.alive());
+}
+
+/// Debian's lua-cjson is built for the ABI that LuaJIT has.
+#[test]
+fn c_modules_load() {
+    if !fs::exists("/usr/lib/x86_64-linux-gnu/lua/5.1/cjson.so").unwrap_or(false) {
+        return;
+    }
+    let server = instance("local cjson = require 'cjson'\nreturn function() return 200, {}, cjson.encode({1, 2}) end", "");
+    assert_eq!(text(&server, "/"), "[1,2]");
+}
