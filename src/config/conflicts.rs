@@ -36,6 +36,11 @@ pub fn errors(settings: &Settings, around: &Surroundings) -> Vec<Diagnostic> {
         );
         found.push((&["max-worker-lifetime"], text));
     }
+    let rules = &process.cheaper_rules;
+    if rules.rss_hard > 0 && rules.rss_hard <= rules.rss_soft {
+        let text = format!("`cheaper-rss-limit-hard = {}` must be above `cheaper-rss-limit-soft` ({})", rules.rss_hard, rules.rss_soft);
+        found.push((&["cheaper-rss-limit-hard"], text));
+    }
     if let Some(backlog) = settings.socket_options.backlog.filter(|backlog| *backlog > around.somaxconn) {
         let text = format!(
             "`listen = {backlog}` is above the system's limit of {}: raise net.core.somaxconn (sysctl), or lower `listen`",
@@ -91,10 +96,6 @@ pub fn warnings(settings: &Settings, around: &Surroundings) -> Vec<Diagnostic> {
     {
         found.push((vec!["cheaper-initial"], "`cheaper-initial` does nothing without `cheaper`".into()));
     }
-    let algorithm = settings.process.cheaper_algo.as_str();
-    if !matches!(algorithm, "spare" | "manual") {
-        found.push((vec!["cheaper-algo"], format!("`cheaper-algo = {algorithm}` is not done yet: `spare` stands in for it")));
-    }
     found.into_iter().map(|(names, text)| Diagnostic::new(&origin(settings, &names), text)).collect()
 }
 
@@ -125,6 +126,7 @@ mod tests {
     fn contradictions_are_errors() {
         for (lines, part) in [
             (&[("processes", "2"), ("cheaper", "2")][..], "cheaper = 2"),
+            (&[("cheaper-rss-limit-soft", "5"), ("cheaper-rss-limit-hard", "5")][..], "cheaper-rss-limit-hard = 5"),
             (&[("max-worker-lifetime", "10")], "max-worker-lifetime = 10"),
             (&[("listen", "5000")], "somaxconn"),
         ] {
@@ -158,11 +160,5 @@ mod tests {
         assert!(warnings[0].text.contains("`harakiri` does nothing"));
         assert_eq!(super::warnings(&settings(&lines), &Surroundings { vassal: true, ..AROUND }), vec![], "a vassal always has one");
         assert_eq!(super::warnings(&settings(&lines[1..]), &AROUND), vec![]);
-    }
-
-    #[test]
-    fn an_algorithm_that_is_not_done_is_told() {
-        let told = |algorithm| super::warnings(&settings(&[("cheaper-algo", algorithm)]), &AROUND).len();
-        assert_eq!((told("busyness"), told("manual"), told("spare")), (1, 0, 0));
     }
 }

@@ -39,11 +39,10 @@ fn initial(settings: &Settings) -> u32 {
     }
 }
 
-/// The `spare` algorithm, if `cheaper` is on.
+/// What changes the number of workers, if `cheaper` is on.
 pub fn cheaper(settings: &Settings) -> Option<Cheaper> {
     let p = &settings.process;
-    let automatic = p.cheaper_algo != "manual";
-    p.cheaper.filter(|_| automatic).map(|least| Cheaper::new(least, p.workers, p.cheaper_step, p.cheaper_overload))
+    p.cheaper.map(|least| Cheaper::new(p.cheaper_rules.clone(), least, p.workers))
 }
 
 /// What TERM and QUIT mean. `die-on-term` unset: both stop gracefully; true: TERM stops, QUIT reloads; false: TERM reloads, QUIT stops.

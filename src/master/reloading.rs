@@ -166,6 +166,7 @@ pub(super) fn take_over(held: Held, sockets: &mut BTreeMap<i32, Rc<OwnedFd>>) ->
         plan,
         place,
         cheaper: policy::cheaper(&held.settings),
+        looks: BTreeMap::new(),
         settings: Rc::new(held.settings),
         listeners,
         scoreboard,

@@ -12,7 +12,7 @@ use imperator_worker::scoreboard::{CoreCell, Scoreboard, Status, WorkerCell};
 use imperator_worker::settings::Settings;
 
 use super::caches::CacheSet;
-use super::decide::Cheaper;
+use super::decide::{Cheaper, Look, share};
 use super::policy;
 use crate::privileges::{Place, as_app, plan};
 use crate::sockets::Bound;
@@ -30,6 +30,8 @@ pub struct Runtime {
     pub apps: Vec<App>,
     pub language: String,
     pub cheaper: Option<Cheaper>,
+    /// What the last look for it showed of each worker.
+    pub looks: BTreeMap<u32, Look>,
     /// When each worker's process was started, epoch seconds. (The scoreboard says it too, but apps can write there.)
     pub born: BTreeMap<u32, u64>,
 }
@@ -55,6 +57,7 @@ impl Runtime {
             apps: vec![],
             language: String::new(),
             cheaper,
+            looks: BTreeMap::new(),
             born: BTreeMap::new(),
         };
         (1..=runtime.scoreboard.workers()).for_each(|id| runtime.set(id, WorkerCell::Status, Status::Cheap as u64));
@@ -103,5 +106,17 @@ impl Runtime {
             self.scoreboard.worker(*id).is_some_and(|s| s.get(WorkerCell::Pid) != 0 && s.get(WorkerCell::Status) == Status::Busy as u64)
         };
         (1..=self.scoreboard.workers()).filter(busy).count() as u32
+    }
+
+    /// Percent of the `elapsed` milliseconds since the last look that the average of these workers was busy.
+    pub fn busyness(&mut self, workers: &[u32], elapsed: u64) -> u32 {
+        let mut sum = 0;
+        for id in workers {
+            let Some(slot) = self.scoreboard.worker(*id) else { continue };
+            let busy = slot.get(WorkerCell::Status) == Status::Busy as u64;
+            let now = Look { running_micros: slot.get(WorkerCell::RunningTime), requests: slot.get(WorkerCell::Requests), busy };
+            sum += share(self.looks.insert(*id, now), now, elapsed);
+        }
+        sum / (workers.len() as u32).max(1)
     }
 }

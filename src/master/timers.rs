@@ -7,10 +7,10 @@ use imperator_protocol::vars::Vars;
 use imperator_sys::process::monotonic_ms;
 use imperator_worker::log::diag::say;
 use imperator_worker::scoreboard::{CoreCell, Scoreboard};
-use imperator_worker::settings::{Limits, Settings};
+use imperator_worker::settings::{CheaperAlgorithm, Limits, Settings};
 use imperator_worker::watchdog;
 
-use super::decide::{Event, Load, Ms, Stage, Stuck, hopeless, stuck};
+use super::decide::{Cheaper, Event, Load, Ms, Stage, Stuck, hopeless, stuck};
 use super::order::Order;
 use super::poll::Source;
 use super::running::Master;
@@ -43,7 +43,8 @@ impl Timers {
         let every = |on: bool, seconds: u32| on.then(|| now + Ms::from(seconds.max(1)) * 1000);
         self.harakiri = Some(now);
         self.memory = every(limits.evil_reload_on_as_mib > 0 || limits.evil_reload_on_rss_mib > 0, limits.mem_collector_freq);
-        self.cheaper = every(settings.process.cheaper.is_some(), 1);
+        let automatic = settings.process.cheaper_rules.algorithm != CheaperAlgorithm::Manual || settings.process.cheaper_rules.rss_hard > 0;
+        self.cheaper = every(settings.process.cheaper.is_some() && automatic, 1);
         self.idle = every(settings.process.idle > 0, 1);
         self.heartbeat = every(settings.vassal.heartbeat > 0, settings.vassal.heartbeat);
         self.sos = every(super::zerg::distress(settings).is_watched(), 1);
@@ -175,11 +176,21 @@ impl Master {
 
     fn adapt_population(&mut self) {
         let Some((generation, workers)) = self.population() else { return };
+        let slots = self.instance.generations.iter().find(|g| g.number == generation).map(|g| g.workers.as_slice()).unwrap_or_default();
+        let running: Vec<(u32, i32)> = slots.iter().filter_map(|s| Some((s.id, s.running()?.pid))).collect();
         let Some(runtime) = self.runtimes.get_mut(&generation) else { return };
-        let load = Load { workers, busy: runtime.busy() };
+        let queue = |b: &crate::sockets::Bound| imperator_sys::socket::listen_queue(b.fd.as_fd()).map_or(0, |(queue, _)| queue);
+        let queue = runtime.listeners.iter().map(queue).max().unwrap_or(0);
+        let weighed = runtime.cheaper.as_ref().is_some_and(Cheaper::weighs);
+        let rss = running.iter().filter(|_| weighed).filter_map(|(_, pid)| Some(memory(*pid)?.1)).sum();
+        let busyness = runtime.busyness(&running.iter().map(|(id, _)| *id).collect::<Vec<_>>(), TICK);
+        let load = Load { workers, busy: runtime.busy(), queue, rss, busyness };
         let Some(cheaper) = &mut runtime.cheaper else { return };
         // Workers that `cheap` or `idle` sent home come back by a connection, not by a tick.
-        let wanted = if workers == 0 { 0 } else { cheaper.tick(load) };
+        let (wanted, said) = if workers == 0 { (0, None) } else { cheaper.tick(&load) };
+        if let Some(said) = said {
+            say(&said);
+        }
         if wanted != workers {
             self.tell(Event::Population { generation, workers: wanted });
         }

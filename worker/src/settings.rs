@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 mod background;
 mod cache;
+mod cheaper;
 mod emperor;
 mod lua;
 mod metrics;
@@ -15,6 +16,7 @@ mod statics;
 
 pub use background::{Background, Cron, Daemon};
 pub use cache::{CacheSettings, CacheSettingsError, OldCache, Preload, PreloadWhat};
+pub use cheaper::{Busyness, CheaperAlgorithm, CheaperRules};
 pub use emperor::{Emperor, Vassal};
 pub use lua::{Lua, is_lua_mount};
 pub use metrics::{Carbon, MetricSettings};
@@ -203,9 +205,7 @@ pub struct Process {
     pub forkbomb_delay: u32,
     pub cheaper: Option<u32>,
     pub cheaper_initial: Option<u32>,
-    pub cheaper_step: u32,
-    pub cheaper_overload: u32,
-    pub cheaper_algo: String,
+    pub cheaper_rules: CheaperRules,
     pub cheap: bool,
     pub idle: u32,
     pub die_on_idle: bool,
@@ -246,9 +246,7 @@ impl Default for Process {
             forkbomb_delay: 2,
             cheaper: None,
             cheaper_initial: None,
-            cheaper_step: 1,
-            cheaper_overload: 3,
-            cheaper_algo: "spare".into(),
+            cheaper_rules: CheaperRules::default(),
             cheap: false,
             idle: 0,
             die_on_idle: false,

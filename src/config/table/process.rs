@@ -1,6 +1,6 @@
 //! Master, workers, threads, files and identity.
 
-use imperator_worker::settings::Settings;
+use imperator_worker::settings::{CheaperAlgorithm, Settings};
 
 use super::{
     Kind, Spec, Status, add_text, flag, int, later, list, long, maybe_int, no_effect, refused, set_flag, set_number, set_some_number,
@@ -59,23 +59,74 @@ pub static OPTIONS: &[Spec] = &[
     ),
     int("cheaper", &[], "least number of workers; more are started when needed", Status::Done(cheaper)).with_master(),
     int("cheaper-initial", &[], "workers at the start", set_some_number!(process.cheaper_initial)).with_master(),
-    int("cheaper-step", &[], "workers to start at a time (1)", set_number!(process.cheaper_step)).with_master(),
-    long("cheaper-overload", &[], "seconds of overload before more workers are started (3)", set_number!(process.cheaper_overload))
-        .with_master(),
-    text("cheaper-algo", &[], "how the number of workers is chosen: spare or manual", Status::Done(cheaper_algo)).with_master(),
+    int("cheaper-step", &[], "workers to start at a time (1)", set_number!(process.cheaper_rules.step)).with_master(),
+    long(
+        "cheaper-overload",
+        &[],
+        "seconds of overload before more workers are started; connections for backlog; seconds of a cycle for busyness (3)",
+        set_number!(process.cheaper_rules.overload),
+    )
+    .with_master(),
+    text(
+        "cheaper-algo",
+        &[],
+        "how the number of workers is chosen: spare, spare2, backlog, busyness or manual",
+        Status::Done(cheaper_algo),
+    )
+    .with_master(),
     flag("cheaper-algo-list", &["cheaper-algos-list", "cheaper-list"], "print the algorithms", Status::Immediate),
-    int("cheaper-idle", &[], "seconds without requests before a worker goes", later("use `cheaper-overload`")),
-    long("cheaper-rss-limit-soft", &[], "bytes of memory above which no worker is added", later("use `reload-on-rss`")),
-    long("cheaper-rss-limit-hard", &[], "bytes of memory above which workers are ended", later("use `evil-reload-on-rss`")),
-    long("cheaper-busyness-max", &[], "busyness (%) above which workers are added", later("use `cheaper-algo = spare`")),
-    long("cheaper-busyness-min", &[], "busyness (%) below which workers go", later("use `cheaper-algo = spare`")),
-    long("cheaper-busyness-multiplier", &[], "cycles to wait before a worker goes", later("use `cheaper-algo = spare`")),
-    long("cheaper-busyness-penalty", &[], "cycles added when a worker came back too soon", later("use `cheaper-algo = spare`")),
-    flag("cheaper-busyness-verbose", &[], "log the busyness", later("read the stats")),
-    int("cheaper-busyness-backlog-alert", &[], "queue length for emergency workers", later("use `cheaper-algo = spare`")),
-    long("cheaper-busyness-backlog-multiplier", &[], "cycles before emergency workers go", later("use `cheaper-algo = spare`")),
-    int("cheaper-busyness-backlog-step", &[], "emergency workers at a time", later("use `cheaper-algo = spare`")),
-    long("cheaper-busyness-backlog-nonzero", &[], "seconds of a queue that is not empty", later("use `cheaper-algo = spare`")),
+    int(
+        "cheaper-idle",
+        &[],
+        "seconds of more than `cheaper` idle workers before one goes, for spare2 (10)",
+        set_number!(process.cheaper_rules.idle),
+    ),
+    long(
+        "cheaper-rss-limit-soft",
+        &[],
+        "bytes of memory of all workers above which none is added",
+        set_number!(process.cheaper_rules.rss_soft),
+    ),
+    long(
+        "cheaper-rss-limit-hard",
+        &[],
+        "bytes of memory of all workers above which one goes each second, down to `cheaper`",
+        set_number!(process.cheaper_rules.rss_hard),
+    ),
+    long("cheaper-busyness-max", &[], "busyness (%) above which workers are added (50)", set_number!(process.cheaper_rules.busyness.max)),
+    long("cheaper-busyness-min", &[], "busyness (%) below which workers go (25)", set_number!(process.cheaper_rules.busyness.min)),
+    long(
+        "cheaper-busyness-multiplier",
+        &[],
+        "cycles to wait before a worker goes (10)",
+        set_number!(process.cheaper_rules.busyness.multiplier),
+    ),
+    long(
+        "cheaper-busyness-penalty",
+        &[],
+        "cycles added when a worker went too soon (2)",
+        set_number!(process.cheaper_rules.busyness.penalty),
+    ),
+    flag("cheaper-busyness-verbose", &[], "log the busyness", set_flag!(process.cheaper_rules.busyness.verbose)),
+    int(
+        "cheaper-busyness-backlog-alert",
+        &[],
+        "queue length for emergency workers (33)",
+        set_number!(process.cheaper_rules.busyness.backlog_alert),
+    ),
+    long(
+        "cheaper-busyness-backlog-multiplier",
+        &[],
+        "cycles before emergency workers go (3)",
+        set_number!(process.cheaper_rules.busyness.backlog_multiplier),
+    ),
+    int("cheaper-busyness-backlog-step", &[], "emergency workers at a time (1)", set_number!(process.cheaper_rules.busyness.backlog_step)),
+    long(
+        "cheaper-busyness-backlog-nonzero",
+        &[],
+        "seconds of a queue that is never empty before an emergency worker is started (60)",
+        set_number!(process.cheaper_rules.busyness.backlog_nonzero),
+    ),
     flag("cheap", &[], "start the workers with the first request", set_flag!(process.cheap)).with_master(),
     int("idle", &[], "seconds without requests after which all workers end", set_number!(process.idle)).with_master(),
     flag("die-on-idle", &[], "end the instance instead, when idle", set_flag!(process.die_on_idle)).with_master(),
@@ -179,11 +230,14 @@ fn cheaper(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// Those of uWSGI's that are not done yet are told apart from mistakes: `spare` stands in for them, and a warning says so.
 fn cheaper_algo(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
-    match value.map_or("", values::without_comment) {
-        known @ ("spare" | "manual" | "backlog" | "busyness" | "spare2" | "backlog2") => settings.process.cheaper_algo = known.into(),
-        other => return Err(format!("`{other}` is no algorithm: spare and manual are")),
-    }
+    settings.process.cheaper_rules.algorithm = match value.map_or("", values::without_comment) {
+        "spare" => CheaperAlgorithm::Spare,
+        "spare2" => CheaperAlgorithm::Spare2,
+        "backlog" => CheaperAlgorithm::Backlog,
+        "busyness" => CheaperAlgorithm::Busyness,
+        "manual" => CheaperAlgorithm::Manual,
+        other => return Err(format!("`{other}` is no algorithm: spare, spare2, backlog, busyness and manual are")),
+    };
     Ok(())
 }

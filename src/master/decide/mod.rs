@@ -5,6 +5,7 @@
 //! A *generation* is one load of the app. Generation n+1 is loaded beside n; when its first worker accepts, n is drained. At any time there is at most one
 //! that is loading and one that serves, and any number that finish their last requests.
 
+mod busyness;
 mod cheaper;
 mod cron;
 mod daemon;
@@ -21,6 +22,7 @@ mod workers;
 
 use serde::{Deserialize, Serialize};
 
+pub use busyness::{Look, share};
 pub use cheaper::{Cheaper, Load};
 pub use cron::next_due;
 pub use daemon::{DaemonAct, DaemonEvent, DaemonLife, Rule, Watched};
