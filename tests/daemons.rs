@@ -157,3 +157,38 @@ fn lines_that_make_no_sense_end_the_start_with_their_place() {
         server.wait_log("app.ini:4");
     }
 }
+
+#[test]
+fn alarms_are_raised_by_the_app_by_lines_and_by_crashes_and_not_too_often() {
+    let mut server = Server::new();
+    server.write(
+        "app.py",
+        "import os, sys, uwsgi\ndef application(env, sr):\n    what = env['PATH_INFO']\n    if what == '/alarm':\n        uwsgi.alarm('bell', b'from the app')\n    elif what == '/line':\n        print('an ALERT 42', flush=True)\n    elif what == '/crash':\n        os.kill(os.getpid(), 11)\n    sr('200 OK', [])\n    return []\n",
+    );
+    let ini = "alarm = bell cmd:cat >> {dir}/alarms\nlog-alarm = bell ALERT [0-9]+\nalarm-segfault = bell\nalarm-freq = 600\nalarm = hangs cmd:sleep 600\n";
+    server.start_ini(&format!("{BASE}{ini}")).ready("{sock}");
+    for path in ["/alarm", "/alarm", "/line", "/line"] {
+        assert_eq!(support::uwsgi(&server.sock(), path).expect("an answer").status, 200);
+    }
+    assert!(support::uwsgi(&server.sock(), "/crash").is_err());
+    let text = wait_for("three alarms", || {
+        let text = std::fs::read_to_string(server.path("alarms")).unwrap_or_default();
+        (text.contains("from the app") && text.contains("ALERT 42") && text.contains("segmentation fault")).then_some(text)
+    });
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
+fn a_reload_that_fails_after_it_changed_addresses_gives_the_old_ones_back() {
+    let server = up("stats = {dir}/old\nmaster-fifo = {dir}/fifo\n");
+    let ini = std::fs::read_to_string(server.path("app.ini")).expect("ini");
+    server.write("app.ini", &ini.replace("/old", "/new").replace("/fifo", "/other"));
+    server.write("app.py", "raise LookupError('broken')\n");
+    server.signal(Signal::SIGHUP);
+    server.wait_log("goes on serving");
+    wait_for("statistics where they were", || support::stats(&server.fill("{dir}/old")).ok());
+    server.write("app.py", HELLO);
+    server.write("app.ini", &ini);
+    std::fs::write(server.path("fifo"), "r").expect("the FIFO");
+    server.wait_log("generation 3 serves");
+}

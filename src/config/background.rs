@@ -1,6 +1,6 @@
 //! How lines for daemons and cron are read.
 
-use imperator_worker::settings::{Cron, Daemon};
+use imperator_worker::settings::{Alarm, AlarmDeed, Cron, Daemon};
 
 use super::{keys, values};
 
@@ -54,6 +54,26 @@ fn signal(number: u32) -> Result<i32, String> {
 pub fn smart_daemon(text: &str) -> Result<Daemon, String> {
     let (pidfile, command) = text.trim().split_once(char::is_whitespace).ok_or("a pidfile, a blank and a command are expected")?;
     Ok(Daemon { pidfile: Some(pidfile.into()), command: command.trim().into(), ..Daemon::default() })
+}
+
+/// `alarm`: a name, a blank, and what it does.
+///
+/// # Errors
+/// No name, or a plugin that is not there.
+pub fn alarm(text: &str) -> Result<Alarm, String> {
+    let (name, plugin) = text.trim().split_once(char::is_whitespace).ok_or("a name, a blank and PLUGIN:ARGS are expected")?;
+    let plugin = plugin.trim_start();
+    let deed = match plugin.split_once(':').unwrap_or((plugin, "")) {
+        ("cmd", command) if !command.trim().is_empty() => AlarmDeed::Command(command.into()),
+        ("cmd", _) => return Err("a command is missing: cmd:COMMAND".into()),
+        ("log", _) => AlarmDeed::Log,
+        (other, _) => {
+            return Err(format!(
+                "there is no plugin `{other}` for alarms: cmd:COMMAND (with the message on its standard input) and log are"
+            ));
+        }
+    };
+    Ok(Alarm { name: name.into(), deed })
 }
 
 /// `cron`: five numbers and a command.
@@ -142,6 +162,16 @@ mod tests {
         let smart = smart_daemon("/run/x.pid x --daemon").expect("good");
         assert_eq!((smart.pidfile.as_deref(), smart.command.as_str()), (Some("/run/x.pid"), "x --daemon"));
         assert!(smart_daemon("/run/x.pid").is_err());
+    }
+
+    #[test]
+    fn alarms() {
+        let bell = alarm("bell cmd:cat >> /x").expect("good");
+        assert_eq!((bell.name.as_str(), bell.deed), ("bell", AlarmDeed::Command("cat >> /x".into())));
+        assert_eq!(alarm("l log:").expect("good").deed, AlarmDeed::Log);
+        for bad in ["bell", "bell cmd:", "bell xmpp:a@b", "bell signal:17"] {
+            assert!(alarm(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the new descriptor round. **By pipe**: anything of the log-master family is set; the processes' descriptors never change, and files change in
 //! the master only.
 
+mod alarm;
 mod encode;
 mod file;
 mod lines;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use imperator_sys::process::redirect;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 
+use alarm::Alarming;
 use encode::Encoder;
 use file::LogFile;
 use pipe::{Kind, Stream};
@@ -70,6 +72,7 @@ pub struct Logs {
     sinks: Vec<Sink>,
     /// The file behind descriptors 1 and 2, without pipes.
     direct: Option<LogFile>,
+    alarming: Alarming,
     server_end: Option<OwnedFd>,
     request_end: Option<OwnedFd>,
     /// As they were at the first start.
@@ -107,18 +110,26 @@ impl Logs {
         let mut events = [EpollEvent::empty(); 8];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         let ready: Vec<u64> = events[..count].iter().map(EpollEvent::data).collect();
-        let (server, requests, sinks) = (&self.server, &self.requests, &mut self.sinks);
+        let (server, requests, sinks, alarming) = (&self.server, &self.requests, &mut self.sinks, &mut self.alarming);
         // The end of a stream closes its reader, which takes it out of the epoll set.
         self.streams.retain_mut(|stream| {
             !ready.contains(&(stream.reader.as_raw_fd() as u64))
-                || stream.read(|kind, line| match kind {
-                    Kind::Server => server.put(line, sinks),
-                    Kind::Request => requests.put(line, sinks),
+                || stream.read(|kind, line| {
+                    alarming.look(line);
+                    match kind {
+                        Kind::Server => server.put(line, sinks),
+                        Kind::Request => requests.put(line, sinks),
+                    }
                 })
         });
         for error in self.rotate_full() {
             imperator_worker::log::diag::say(&error.to_string());
         }
+    }
+
+    /// Names of alarms and the lines that raise them, since the last call.
+    pub fn alarming(&mut self) -> Vec<(String, String)> {
+        self.alarming.take()
     }
 
     /// When [`Self::on_deadline`] has something to do: only with `log-maxsize` and without pipes.

@@ -9,6 +9,7 @@ use imperator_sys::process::duplicate;
 use imperator_worker::settings::{Log, Settings};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
+use super::alarm::Alarming;
 use super::encode::Encoder;
 use super::file::{LogFile, Style, serving_user};
 use super::lines::Lines;
@@ -85,6 +86,7 @@ impl Logs {
             requests,
             sinks,
             direct,
+            alarming: Alarming::new(&log.alarms, &log.not_alarms)?,
             server_end,
             request_end,
             stdout,
@@ -173,7 +175,7 @@ fn main_target(settings: &Settings, style: &Style) -> Result<Option<Target>, Log
 }
 
 fn wants_server(log: &Log) -> bool {
-    let lists = [&log.loggers, &log.routes, &log.drain, &log.filter, &log.encoders];
+    let lists = [&log.loggers, &log.routes, &log.drain, &log.filter, &log.encoders, &log.alarms];
     log.master || lists.iter().any(|l| !l.is_empty())
 }
 

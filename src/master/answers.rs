@@ -95,6 +95,15 @@ impl Answers {
         self.servers.iter().map(|(question, server, address)| (*question, server.listener().as_raw_fd(), address.clone())).collect()
     }
 
+    /// Takes them out of the loop; their listeners may be used again.
+    pub fn retire(&mut self, poll: &Poll) -> Kept {
+        let kept = |(question, server, address): (Question, StatsServer, String)| {
+            poll.remove(&server);
+            Some((question, server.listener().try_clone_to_owned().ok()?, address))
+        };
+        std::mem::take(&mut self.servers).into_iter().filter_map(kept).collect()
+    }
+
     pub fn next_deadline(&self) -> Option<Instant> {
         self.servers.iter().filter_map(|(_, server, _)| server.next_deadline()).min()
     }

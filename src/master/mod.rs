@@ -3,6 +3,7 @@
 //! [`decide`] says what follows from what happened; [`running`] is the loop that tells it and does what it says;
 //! [`spawn`] starts the user's interpreter; [`handover`] carries everything over a reload's exec.
 
+mod alarms;
 mod answers;
 mod caches;
 mod caching;

@@ -115,6 +115,7 @@ impl Master {
             FromWorker::ItemsExpire => self.items_expire(),
             FromWorker::Reload => self.obey(&Order::Reload),
             FromWorker::Stop => self.obey(&Order::Stop),
+            FromWorker::Alarm { name, message } => self.raise(&name, &message),
         }
     }
 

@@ -47,6 +47,7 @@ impl Master {
         self.run_phase("master-start");
         self.settle_daemons(settings);
         self.settle_crons(settings);
+        self.watch_queues(settings);
     }
 
     /// Sockets and pidfiles are removed at the end (`vacuum`), also after reloads.

@@ -21,7 +21,7 @@ impl Master {
     }
 
     fn buried(&mut self, pid: i32, how: How) {
-        if self.inside.ended(pid) || self.daemon_ended(pid) || self.cron_ended(pid) {
+        if self.inside.ended(pid) || self.daemon_ended(pid) || self.cron_ended(pid) || self.alarm_ended(pid) {
             return;
         }
         if let Some(generation) = self.instance.zygote_of(pid) {
@@ -48,6 +48,9 @@ impl Master {
             if let Some(control) = runtime.workers.remove(&worker) {
                 self.poll.remove(&control);
             }
+        }
+        if how == How::Killed(nix::libc::SIGSEGV) {
+            self.crashed(worker, pid);
         }
         self.tell(Event::WorkerGone { generation, worker, how });
         self.rouse();

@@ -87,10 +87,7 @@ impl Master {
             return self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });
         };
         let settings = runtime.settings.clone();
-        match Services::open(&settings, std::mem::take(&mut self.kept_answers), &self.poll) {
-            Ok(services) => self.services = services,
-            Err(error) => say(&format!("statistics, FIFO and touched files are not served: {error:#}")),
-        }
+        self.open_services(&settings);
         if let Err(error) = self.open_peers(&settings) {
             say(&format!("changes of caches are not taken: {error:#}"));
         }
@@ -114,8 +111,20 @@ impl Master {
 
     /// The newer generation failed.
     pub(super) fn serves_on(&mut self, generation: u64) {
-        self.last_settings = self.runtimes.get(&generation).map(|r| r.settings.clone());
+        let Some(settings) = self.runtimes.get(&generation).map(|r| r.settings.clone()) else { return };
+        self.last_settings = Some(settings.clone());
+        // Addresses, the FIFO and touched files are those of the settings that hold again.
+        self.kept_answers = self.services.retire(&self.poll);
+        self.open_services(&settings);
+        let _ = self.services.answer(&self.poll);
         self.reassure_emperor();
+    }
+
+    fn open_services(&mut self, settings: &imperator_worker::settings::Settings) {
+        match Services::open(settings, std::mem::take(&mut self.kept_answers), &self.poll) {
+            Ok(services) => self.services = services,
+            Err(error) => say(&format!("statistics, FIFO and touched files are not served: {error:#}")),
+        }
     }
 
     /// An emperor that asked for a reload waits to hear that the vassal is there.

@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
+use super::alarms::Alarms;
 use super::answers;
 use super::caching::{CacheTimers, KeptPeers, Peer};
 use super::crons::Crons;
@@ -76,6 +77,7 @@ pub struct Master {
     pub(super) kept_zerg: zerg::Taken,
     pub(super) daemons: Daemons,
     pub(super) crons: Crons,
+    pub(super) alarms: Alarms,
     pub(super) cache_timers: CacheTimers,
     /// Who is listened to for changes of caches, and what the life before left of that.
     pub(super) peers: Vec<Peer>,
@@ -114,6 +116,7 @@ impl Master {
             kept_zerg: zerg::Taken::default(),
             daemons: Daemons::default(),
             crons: Crons::default(),
+            alarms: Alarms::default(),
             cache_timers: CacheTimers::default(),
             peers: vec![],
             kept_peers: vec![],
@@ -211,6 +214,7 @@ impl Master {
             self.services_due();
             self.daemons_due();
             self.crons_due();
+            self.queues_due();
             self.caches_due();
             self.tell(Event::Tick);
             if let Some(code) = self.finished.filter(|_| self.daemons_ended()) {
@@ -227,6 +231,7 @@ impl Master {
                 self.logs_due(now),
                 self.daemons.next_deadline(),
                 self.crons.next_deadline(),
+                self.alarms.next_deadline(),
                 self.cache_timers.next(),
                 self.peers_rest(),
                 self.meter.due,

@@ -47,6 +47,13 @@ impl Services {
         Ok(services)
     }
 
+    /// Takes all of them out of the loop.
+    pub fn retire(&mut self, poll: &Poll) -> Kept {
+        self.watcher.take().iter().for_each(|watcher| poll.remove(watcher));
+        self.fifo.take().iter().for_each(|fifo| poll.remove(fifo));
+        self.answers.retire(poll)
+    }
+
     /// Statistics are answered from now on.
     ///
     /// # Errors
@@ -84,7 +91,10 @@ impl Master {
                 }
             }
             FIFO => self.read_fifo(),
-            LOGS => self.logs.on_ready(),
+            LOGS => {
+                self.logs.on_ready();
+                self.raise_for_lines();
+            }
             ZERG => self.serve_zergs(),
             UDP.. => self.hear_peer((service - UDP) as usize),
             answer => self.serve_answers(answer.wrapping_sub(ANSWERS)),

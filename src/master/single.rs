@@ -27,7 +27,8 @@ pub fn role(settings: &Settings, vassal: bool) -> Option<Role> {
 /// The settings of a process that nobody reads log lines for: they go straight to the file.
 pub fn without_log_master(settings: &Settings) -> Settings {
     let log = &settings.log;
-    let needs_master = log.master || !log.loggers.is_empty() || !log.req_loggers.is_empty() || !log.routes.is_empty();
+    let needs_master =
+        log.master || !log.loggers.is_empty() || !log.req_loggers.is_empty() || !log.routes.is_empty() || !log.alarms.is_empty();
     if !needs_master {
         return settings.clone();
     }
@@ -43,6 +44,8 @@ pub fn without_log_master(settings: &Settings) -> Settings {
         filter: none(),
         encoders: none(),
         req_encoders: none(),
+        alarms: none(),
+        not_alarms: none(),
         ..log.clone()
     };
     Settings { log, ..settings.clone() }

@@ -129,6 +129,8 @@ pub enum FromWorker {
     Reload,
     /// `uwsgi.stop()`.
     Stop,
+    /// `uwsgi.alarm()`.
+    Alarm { name: String, message: String },
 }
 
 /// Master to worker. (A graceful end is SIGHUP, an end at once SIGTERM, as in uWSGI.)

@@ -14,7 +14,7 @@ mod lua;
 mod metrics;
 mod statics;
 
-pub use background::{Background, Cron, Daemon};
+pub use background::{Alarm, AlarmDeed, Alarms, Background, Cron, Daemon};
 pub use cache::{CacheSettings, CacheSettingsError, OldCache, Preload, PreloadWhat};
 pub use cheaper::{Busyness, CheaperAlgorithm, CheaperRules};
 pub use emperor::{Emperor, Vassal};
@@ -550,6 +550,9 @@ pub struct Log {
     pub filter: Vec<String>,
     pub encoders: Vec<String>,
     pub req_encoders: Vec<String>,
+    /// `log-alarm`, `not-log-alarm`: `NAME[,NAME] REGEX`.
+    pub alarms: Vec<String>,
+    pub not_alarms: Vec<String>,
     /// Bytes; 0: off.
     pub maxsize: u64,
     pub backupname: Option<String>,

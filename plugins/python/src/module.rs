@@ -100,6 +100,7 @@ fn functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(log, module)?)?;
     module.add_function(wrap_pyfunction!(reload, module)?)?;
     module.add_function(wrap_pyfunction!(stop, module)?)?;
+    module.add_function(wrap_pyfunction!(alarm, module)?)?;
     module.add_function(wrap_pyfunction!(setprocname, module)?)?;
     module.add_function(wrap_pyfunction!(accepting, module)?)?;
     module.add_function(wrap_pyfunction!(suspend, module)?)?;
@@ -222,6 +223,16 @@ fn reload() -> PyResult<bool> {
 #[pyfunction]
 fn stop() -> PyResult<bool> {
     asked(here()?.stop(), "stop")
+}
+
+/// Has the master raise an alarm.
+#[pyfunction]
+fn alarm(name: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+    let text = |value: &Bound<'_, PyAny>| match value.extract::<&[u8]>() {
+        Ok(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        Err(_) => value.extract::<String>(),
+    };
+    Ok(here()?.alarm(&text(name)?, &text(message)?)?)
 }
 
 #[pyfunction]

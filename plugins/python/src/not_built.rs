@@ -7,7 +7,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 /// Always there in uWSGI.
 const ALWAYS: &str = "\
-add_cron add_file_monitor add_ms_timer add_rb_timer add_timer alarm async_sleep \
+add_cron add_file_monitor add_ms_timer add_rb_timer add_timer async_sleep \
 call embedded_data farm_get_msg farm_msg i_am_the_lord is_locked lock lord_scroll \
 mule_get_msg mule_msg \
 register_rpc register_signal route rpc rpc_list scrolls set_spooler_frequency set_warning_message signal signal_received \

@@ -56,22 +56,23 @@ pub static OPTIONS: &[Spec] = &[
     flag("nagios", &[], "answer a check and end", later("use --ping")),
     text("snmp", &[], "an address for SNMP", later(READ)),
     text("snmp-community", &[], "its community", later(READ)),
-    list("alarm", &[], "NAME PLUGIN:ARGS: an alarm", later(ALARM)).with_master(),
-    flag("alarm-cheap", &[], "raise alarms without a thread", later(ALARM)),
-    int("alarm-freq", &[], "seconds before the same alarm is raised again", later(ALARM)),
+    list("alarm", &[], "NAME cmd:COMMAND or NAME log: an alarm; the command has the message on its standard input", Status::Done(alarm))
+        .with_master(),
+    flag("alarm-cheap", &[], "raise alarms without a thread", no_effect("there is no thread")),
+    int("alarm-freq", &[], "seconds before the same alarm is raised again (3)", set_number!(background.alarms.freq)),
     list("alarm-fd", &[], "NAME FD[:BYTES] MESSAGE: when a descriptor is readable", later(ALARM)).with_master(),
-    list("alarm-segfault", &["segfault-alarm"], "NAME: when a process crashes", later(ALARM)).with_master(),
+    list("alarm-segfault", &["segfault-alarm"], "NAME: when a worker crashes", add_text!(background.alarms.segfault)).with_master(),
     list(
         "alarm-backlog",
         &["backlog-alarm", "lq-alarm", "alarm-lq", "alarm-listen-queue", "listen-queue-alarm"],
-        "NAME: when the queue is full",
-        later(ALARM),
+        "NAME: when the queue of a TCP socket is full",
+        add_text!(background.alarms.backlog),
     )
     .with_master(),
-    list("log-alarm", &["alarm-log"], "NAME REGEX: when a log line matches", later(ALARM)).with_master(),
-    list("not-log-alarm", &["not-alarm-log"], "NAME REGEX: not for these lines", later(ALARM)).with_master(),
+    list("log-alarm", &["alarm-log"], "NAME[,NAME] REGEX: when a log line matches", add_text!(log.alarms)).with_master(),
+    list("not-log-alarm", &["not-alarm-log"], "NAME[,NAME] REGEX: not for these lines", add_text!(log.not_alarms)).with_master(),
     flag("alarm-list", &["alarms-list"], "print the alarms", later(ALARM)),
-    long("alarm-msg-size", &[], "bytes of a message", later(ALARM)),
+    long("alarm-msg-size", &[], "bytes of a message (8192)", set_number!(background.alarms.message_bytes)),
 ];
 
 fn metric(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
@@ -110,6 +111,13 @@ fn carbon_idle(settings: &mut Settings, value: Option<&str>) -> Result<(), Strin
     match value {
         Some(known @ ("last" | "zero" | "none")) => known.clone_into(&mut settings.metrics.carbon.idle_avg),
         _ => return Err("expected last, zero or none".into()),
+    }
+    Ok(())
+}
+
+fn alarm(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    if let Some(line) = crate::config::values::text(value)? {
+        settings.background.alarms.alarms.push(crate::config::background::alarm(&line)?);
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ use super::{Action, Haste, How, Instance, Ms, Policy};
 
 /// How long a zygote that was told to end may take.
 const ZYGOTE_MERCY: Ms = 1000;
+/// From the order to fork a worker to its first word, on a machine that has much else to do.
+const FORK_TIME: Ms = 30_000;
 /// Zygotes that may die before they have loaded the app, one after the other, until the start is given up.
 const LOAD_ATTEMPTS: u32 = 3;
 /// The longest pause before a zygote that died is replaced.
@@ -72,6 +74,12 @@ pub struct Generation {
     /// It ends, and forks that have not come up by then are killed.
     #[serde(default)]
     pub forks_end_at: Option<Ms>,
+    /// The fork that was asked for last should have come up by then.
+    #[serde(default)]
+    pub fork_due: Option<Ms>,
+    /// One did not, and killing it did not help.
+    #[serde(default)]
+    pub fork_hung: bool,
 }
 
 impl Generation {
@@ -91,6 +99,8 @@ impl Generation {
             chain: vec![],
             chained: None,
             forks_end_at: None,
+            fork_due: None,
+            fork_hung: false,
         }
     }
 
@@ -115,7 +125,8 @@ impl Generation {
             },
             Life::Cheap | Life::Forking => None,
         });
-        workers.chain(zygote).chain(stuck).min()
+        let hung = self.fork_due.filter(|_| forks && self.is_forking());
+        workers.chain(zygote).chain(stuck).chain(hung).min()
     }
 
     fn is_forking(&self) -> bool {
@@ -127,6 +138,7 @@ impl Generation {
             out.push(Action::KillForks { generation: self.number });
             self.forks_end_at = Some(now + ZYGOTE_MERCY);
         }
+        self.end_hung_forks(now, out);
         if let Zygote::Ending { pid, kill_at } = &mut self.zygote {
             if *kill_at <= now {
                 out.push(Action::Signal { pid: *pid, signal: SIGKILL });
@@ -139,6 +151,23 @@ impl Generation {
                 running.kill_overdue(id, now, out);
             }
         }
+    }
+
+    /// A fork that says nothing is killed; if that does not help, its zygote is: another one forks the worker.
+    fn end_hung_forks(&mut self, now: Ms, out: &mut Vec<Action>) {
+        if !self.is_forking() {
+            (self.fork_due, self.fork_hung) = (None, false);
+        }
+        let Zygote::Ready { pid } = self.zygote else { return };
+        if self.stage == Stage::Draining || self.fork_due.is_none_or(|at| at > now) {
+            return;
+        }
+        self.fork_due = Some(now + ZYGOTE_MERCY * 2);
+        out.push(if std::mem::replace(&mut self.fork_hung, true) {
+            Action::Signal { pid, signal: SIGKILL }
+        } else {
+            Action::KillForks { generation: self.number }
+        });
     }
 
     /// Forks the workers whose time has come, and starts a zygote where one is due.
@@ -155,6 +184,7 @@ impl Generation {
         }
         for slot in self.workers.iter_mut().filter(|s| matches!(s.life, Life::Waiting { until } if until <= now)) {
             slot.life = Life::Forking;
+            self.fork_due = Some(now + FORK_TIME);
             out.push(Action::Fork { generation: self.number, worker: slot.id });
         }
     }

@@ -277,6 +277,22 @@ fn harakiri_with_a_graceful_signal_kills_after_its_time_and_one_that_cannot_help
 }
 
 #[test]
+fn a_fork_that_hangs_is_killed_and_then_its_zygote_is() {
+    let mut instance = running(1);
+    let zygote = instance.generations[0].zygote.pid().expect("a zygote");
+    assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Killed(9) }, 5000)), [fork(1, 1)]);
+    let due = instance.next_deadline().expect("its time");
+    assert_eq!(deeds(instance.on(Event::Tick, due - 1)), []);
+    assert_eq!(instance.on(Event::Tick, due), [Action::KillForks { generation: 1 }]);
+    let due = instance.next_deadline().expect("a second look");
+    assert_eq!(deeds(instance.on(Event::Tick, due)), [signal(zygote, SIGKILL)]);
+    instance.on(Event::ZygoteGone { generation: 1 }, due);
+    instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Vanished }, due);
+    let again = instance.next_deadline().expect("another zygote");
+    assert!(instance.on(Event::Tick, again).contains(&Action::SpawnZygote { generation: 1 }));
+}
+
+#[test]
 fn cheap_workers_start_on_demand_and_retire_oldest_first() {
     let mut instance = Instance::default();
     bring_up(&mut instance, Policy { initial: 1, ..policy(3) }, 0);

@@ -157,6 +157,15 @@ impl Host {
         link.map(|link| link.tell(message))
             .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotConnected, "this process has no master"))
     }
+
+    /// Has the master raise the alarm of that name with a message, which it cuts to `alarm-msg-size`.
+    ///
+    /// # Errors
+    /// `NotConnected` without a master.
+    pub fn alarm(&self, name: &str, message: &str) -> std::io::Result<()> {
+        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+        self.tell_master(&FromWorker::Alarm { name: cut(name, 256), message: cut(message, 16 * 1024) })
+    }
 }
 
 fn inherited(what: &'static str, fd: i32) -> Result<OwnedFd, HostError> {

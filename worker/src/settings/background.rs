@@ -11,6 +11,7 @@ pub struct Background {
     pub crons: Vec<Cron>,
     /// `cron-harakiri`: seconds, for lines without their own. 0: off.
     pub cron_harakiri: u32,
+    pub alarms: Alarms,
 }
 
 /// One `attach-daemon` line of any kind.
@@ -91,4 +92,40 @@ impl Default for Cron {
     fn default() -> Self {
         Self { minute: -1, hour: -1, day: -1, month: -1, week: -1, command: String::new(), unique: false, harakiri: None }
     }
+}
+
+/// Alarms, and what raises them. (Lines of the log: [`super::Log`].)
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(default)]
+pub struct Alarms {
+    pub alarms: Vec<Alarm>,
+    /// Seconds before the same message is raised again.
+    pub freq: u32,
+    /// Bytes of a message.
+    pub message_bytes: u32,
+    /// Names of those for a full listen queue, and for a crash.
+    pub backlog: Vec<String>,
+    pub segfault: Vec<String>,
+}
+
+impl Default for Alarms {
+    /// uWSGI's numbers.
+    fn default() -> Self {
+        Self { alarms: vec![], freq: 3, message_bytes: 8192, backlog: vec![], segfault: vec![] }
+    }
+}
+
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    pub name: String,
+    pub deed: AlarmDeed,
+}
+
+/// What an alarm does with its message.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub enum AlarmDeed {
+    /// A line in the log.
+    Log,
+    /// For `/bin/sh -c`; the message is its standard input.
+    Command(String),
 }
