@@ -35,7 +35,7 @@ pub struct Look {
 /// Percent of `elapsed` milliseconds that a worker was busy. A request that lasts longer than a look is no calm. (The numbers are the app's to write: any
 /// are good.)
 pub fn share(before: Option<Look>, now: Look, elapsed: u64) -> u32 {
-    let before = before.unwrap_or(now);
+    let Some(before) = before else { return 0 };
     if now.busy && before.busy && now.requests == before.requests {
         return 100;
     }
