@@ -93,7 +93,6 @@ fn config(settings: Settings, protocol: Protocol, log: Option<OwnedFd>) -> io::R
         drop: None,
         metrics: None,
         caches: vec![],
-        metrics: None,
     };
     Ok(WorkerConfig { boot, worker: 1, listeners: vec![], scoreboard: Scoreboard::create(1, 1)?, link: None, request_log: log })
 }
