@@ -3,7 +3,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
 
 use support::{Server, Stream, connect, wait_for};
 
