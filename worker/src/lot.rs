@@ -1,8 +1,7 @@
 //! Where connections wait that no thread works on: half-read requests, idle keep-alive connections, closed ones whose
 //! peers still send.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 use crate::connection::Connection;
 
@@ -29,8 +28,8 @@ struct Slot {
     waiting: Option<Connection>,
     /// When the patience of the connection that waits here ends.
     deadline: u64,
-    /// The heap has an entry of this turn's. It may say an earlier time than `deadline`; then it is put back when it comes up.
-    queued: bool,
+    /// When this place's entry comes up, if it has one: at `deadline`, or earlier, and then it is put off.
+    queued: Option<u64>,
 }
 
 /// Waiting connections and when their patience ends, in CLOCK_MONOTONIC milliseconds.
@@ -40,7 +39,8 @@ struct Slot {
 pub(crate) struct Lot {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    deadlines: BinaryHeap<Reverse<(u64, Ticket)>>,
+    /// When to look at which place: one entry a place at most, so that a kept connection costs one whatever its requests.
+    deadlines: BTreeSet<(u64, u32)>,
 }
 
 impl Lot {
@@ -49,13 +49,22 @@ impl Lot {
         let ticket = connection.place.unwrap_or_else(|| self.assign());
         connection.place = Some(ticket);
         if let Some(slot) = self.slots.get_mut(ticket.slot as usize) {
-            // An entry that comes up too early is put back then; one that would come up too late is overtaken by another now.
-            if !slot.queued || deadline < slot.deadline {
-                self.deadlines.push(Reverse((deadline, ticket)));
+            (slot.waiting, slot.deadline) = (Some(connection), deadline);
+            // An entry that comes up too early is put off then; only one that would come up too late has to be moved.
+            if slot.queued.is_none_or(|due| deadline < due) {
+                self.queue(ticket.slot, Some(deadline));
             }
-            (slot.waiting, slot.deadline, slot.queued) = (Some(connection), deadline, true);
         }
         ticket
+    }
+
+    /// Has the place looked at then, and at no other time.
+    fn queue(&mut self, index: u32, due: Option<u64>) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        if let Some(before) = std::mem::replace(&mut slot.queued, due) {
+            self.deadlines.remove(&(before, index));
+        }
+        self.deadlines.extend(due.map(|due| (due, index)));
     }
 
     /// A place that nobody has. Turns are kept below 2^31: the top bit of a ticket's number is free for other kinds of events.
@@ -65,7 +74,8 @@ impl Lot {
             self.slots.len() as u32 - 1
         });
         let slot = &mut self.slots[index as usize];
-        *slot = Slot { turn: (slot.turn + 1) & 0x7fff_ffff, ..Slot::default() };
+        // The entry of whoever was there before stays: it can only come up too early.
+        *slot = Slot { turn: (slot.turn + 1) & 0x7fff_ffff, queued: slot.queued, ..Slot::default() };
         Ticket { slot: index, turn: slot.turn }
     }
 
@@ -88,38 +98,26 @@ impl Lot {
 
     /// A connection whose deadline has passed at `now`.
     pub fn take_overdue(&mut self, now: u64) -> Option<Connection> {
-        while self.next_deadline()? <= now {
-            let Reverse((_, ticket)) = self.deadlines.pop()?;
-            self.slots[ticket.slot as usize].queued = false;
-            if let Some(connection) = self.take(ticket) {
-                return Some(connection);
-            }
-        }
-        None
+        let (_, index) = self.first().filter(|(due, _)| *due <= now)?;
+        self.queue(index, None);
+        self.slots.get_mut(index as usize)?.waiting.take()
     }
 
     /// The earliest deadline of a connection that waits.
     pub fn next_deadline(&mut self) -> Option<u64> {
-        while let Some(Reverse((deadline, ticket))) = self.deadlines.peek().copied() {
-            let slot = self.slots.get_mut(ticket.slot as usize).filter(|s| s.turn == ticket.turn);
-            match slot {
-                Some(slot) if slot.waiting.is_some() && slot.deadline <= deadline => return Some(deadline),
-                // It began to wait anew since.
-                Some(slot) if slot.waiting.is_some() => {
-                    let later = slot.deadline;
-                    self.deadlines.pop();
-                    self.deadlines.push(Reverse((later, ticket)));
-                }
-                Some(slot) => {
-                    slot.queued = false;
-                    self.deadlines.pop();
-                }
-                None => {
-                    self.deadlines.pop();
-                }
+        self.first().map(|(due, _)| due)
+    }
+
+    /// The first entry whose connection waits until just then. Those before it are put off to when theirs do, or dropped.
+    fn first(&mut self) -> Option<(u64, u32)> {
+        loop {
+            let (due, index) = *self.deadlines.first()?;
+            let slot = self.slots.get(index as usize)?;
+            if slot.waiting.is_some() && slot.deadline <= due {
+                return Some((due, index));
             }
+            self.queue(index, slot.waiting.is_some().then_some(slot.deadline));
         }
-        None
     }
 
     /// All that `wanted` says yes to.
@@ -182,13 +180,51 @@ mod tests {
     }
 
     #[test]
-    fn the_heap_does_not_grow_with_requests() {
+    fn a_connection_has_one_entry_however_often_it_waits() {
         let mut lot = Lot::default();
-        let mut ticket = lot.park(connection(), 0);
-        for n in 1..1000 {
+        let mut ticket = lot.park(connection(), 60_000);
+        for n in 1..100_000 {
             let same = lot.take(ticket).expect("it waits");
-            ticket = lot.park(same, n);
+            // For the next request, for the rest of one, and so on; and time passes.
+            ticket = lot.park(same, n + if n % 2 == 0 { 60_000 } else { 2_000 });
+            assert!(lot.take_overdue(n).is_none(), "the deadline is later");
+            assert_eq!((lot.deadlines.len(), lot.slots.len()), (1, 1));
+        }
+        assert_eq!(lot.next_deadline(), Some(101_999));
+        assert!(lot.take_overdue(101_998).is_none() && lot.take_overdue(101_999).is_some());
+        assert_eq!((lot.next_deadline(), lot.deadlines.len()), (None, 0));
+    }
+
+    #[test]
+    fn connections_that_come_and_go_leave_no_entries_behind() {
+        let mut lot = Lot::default();
+        for n in 0..1000 {
+            let ticket = lot.park(connection(), 4_000 + n);
+            drop(lot.take(ticket));
+            lot.release(ticket);
         }
         assert_eq!((lot.deadlines.len(), lot.slots.len()), (1, 1));
+        let last = lot.park(connection(), 9_000);
+        assert_eq!(lot.next_deadline(), Some(9_000), "not that of the one before");
+        assert!(lot.take_overdue(8_999).is_none() && lot.take_overdue(9_000).is_some() && lot.take(last).is_none());
+    }
+
+    #[test]
+    fn each_of_many_deadlines_comes_up_at_its_time() {
+        let mut lot = Lot::default();
+        let tickets: Vec<_> = (0..50).map(|n| lot.park(connection(), 1_000 + n)).collect();
+        // Put off, brought forward, or left as it is.
+        for (n, ticket) in (0..).zip(tickets) {
+            let deadline = [5_000 + n, 100 + n, 1_000 + n][n as usize % 3];
+            let same = lot.take(ticket).expect("it waits");
+            lot.park(same, deadline);
+        }
+        let mut expected: Vec<u64> = (0..50).map(|n| [5_000 + n, 100 + n, 1_000 + n][n as usize % 3]).collect();
+        expected.sort_unstable();
+        for deadline in expected {
+            assert_eq!(lot.next_deadline(), Some(deadline));
+            assert!(lot.take_overdue(deadline - 1).is_none() && lot.take_overdue(deadline).is_some());
+        }
+        assert!(lot.next_deadline().is_none() && lot.deadlines.is_empty());
     }
 }
