@@ -1,4 +1,4 @@
-//! What runs beside the workers: attached daemons and cron lines.
+//! What runs beside the workers: attached daemons, cron lines, alarms, hooks of the running master.
 
 mod support;
 use nix::sys::signal::{Signal, kill};
@@ -191,4 +191,28 @@ fn a_reload_that_fails_after_it_changed_addresses_gives_the_old_ones_back() {
     server.write("app.ini", &ini);
     std::fs::write(server.path("fifo"), "r").expect("the FIFO");
     server.wait_log("generation 3 serves");
+}
+
+#[test]
+fn a_hook_that_hangs_keeps_nobody_from_statistics_and_signals() {
+    let mut server = up(
+        "stats = {dir}/stats\nhook-master-start = wait_for_file:{dir}/there\nhook-master-start = exec:echo $$ >> {dir}/hook; sleep 600\nhook-master-start = create:{dir}/after\n",
+    );
+    wait_for("statistics", || support::stats(&server.fill("{dir}/stats")).ok());
+    assert!(!server.path("hook").exists());
+    server.write("there", "");
+    let pid = wait_starts(&server, "hook", 1)[0];
+    wait_for("statistics", || support::stats(&server.fill("{dir}/stats")).ok());
+    assert!(!server.path("after").exists(), "hooks run one after the other");
+    server.signal(Signal::SIGINT);
+    assert_eq!(server.wait_exit().code(), Some(0));
+    wait_for("its end", || gone(pid).then_some(()));
+}
+
+#[test]
+fn a_hook_of_the_running_master_that_fails_ends_it() {
+    let mut server = Server::new();
+    server.write("app.py", HELLO);
+    server.start_ini(&format!("{BASE}hook-master-start = exec:exit 3\n"));
+    assert_eq!(server.wait_exit().code(), Some(1));
 }

@@ -13,6 +13,7 @@ mod daemons;
 pub mod decide;
 mod handover;
 mod helper;
+mod hooking;
 mod interpreter;
 mod metrics;
 mod obey;

@@ -12,11 +12,11 @@ use crate::hooks::{Effects, Hooks};
 use crate::identity::{Moment, write_pidfiles};
 
 impl Master {
-    /// Runs the hooks of `phase` in this process. A failure of a phase that must not fail ends the instance.
+    /// Runs the hooks of `phase` in this process, without waiting for them. A failure of a phase that must not fail ends the instance.
     pub(super) fn run_phase(&mut self, phase: &str) {
         let Some(settings) = self.last_settings.clone() else { return };
-        match Hooks::parse(&settings.hooks).and_then(|hooks| hooks.run(phase)) {
-            Ok(effects) => self.effects(&effects),
+        match Hooks::parse(&settings.hooks) {
+            Ok(hooks) => self.queue_hooks(hooks.of(phase).cloned()),
             Err(error) => {
                 say(&format!("hook-{phase}: {error}"));
                 self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });

@@ -21,7 +21,7 @@ impl Master {
     }
 
     fn buried(&mut self, pid: i32, how: How) {
-        if self.inside.ended(pid) || self.daemon_ended(pid) || self.cron_ended(pid) || self.alarm_ended(pid) {
+        if self.inside.ended(pid) || self.daemon_ended(pid) || self.cron_ended(pid) || self.alarm_ended(pid) || self.hook_ended(pid, how) {
             return;
         }
         if let Some(generation) = self.instance.zygote_of(pid) {

@@ -24,6 +24,7 @@ use super::daemon::Waiting;
 use super::daemons::Daemons;
 use super::decide::{Action, Event, Instance};
 use super::handover::{self, State};
+use super::hooking::Hooking;
 use super::metrics::Meter;
 use super::poll::{MOST_WORKERS, Poll, Source};
 use super::pushes::Pushes;
@@ -78,6 +79,7 @@ pub struct Master {
     pub(super) daemons: Daemons,
     pub(super) crons: Crons,
     pub(super) alarms: Alarms,
+    pub(super) hooking: Hooking,
     pub(super) cache_timers: CacheTimers,
     /// Who is listened to for changes of caches, and what the life before left of that.
     pub(super) peers: Vec<Peer>,
@@ -117,6 +119,7 @@ impl Master {
             daemons: Daemons::default(),
             crons: Crons::default(),
             alarms: Alarms::default(),
+            hooking: Hooking::default(),
             cache_timers: CacheTimers::default(),
             peers: vec![],
             kept_peers: vec![],
@@ -215,9 +218,10 @@ impl Master {
             self.daemons_due();
             self.crons_due();
             self.queues_due();
+            self.hooks_due();
             self.caches_due();
             self.tell(Event::Tick);
-            if let Some(code) = self.finished.filter(|_| self.daemons_ended()) {
+            if let Some(code) = self.finished.filter(|_| self.daemons_ended() && self.hooks_ended()) {
                 self.end_crons();
                 self.last_things();
                 self.end_inside();
@@ -232,6 +236,7 @@ impl Master {
                 self.daemons.next_deadline(),
                 self.crons.next_deadline(),
                 self.alarms.next_deadline(),
+                self.hooking.next_deadline(),
                 self.cache_timers.next(),
                 self.peers_rest(),
                 self.meter.due,

@@ -73,7 +73,8 @@ impl Hooks {
 }
 
 impl Hook {
-    fn announce(&self) {
+    /// Says in the log that it runs, unless it is to be kept out of it.
+    pub fn announce(&self) {
         if !self.text.is_empty() {
             crate::log::diag::say(&format!("running \"{}\" ({})...", self.text, self.phase));
         }
