@@ -196,6 +196,32 @@ fn the_table_says_what_it_has_and_what_it_has_not() {
     server.wait_log("to the log");
 }
 
+/// As functions of C raise them: a string that says where, on which apps use string functions.
+#[test]
+fn errors_of_the_containers_functions_are_strings_with_the_callers_file_and_line() {
+    let app = r#"
+local calls = {
+    function() uwsgi.lock() end,
+    function() uwsgi.log() end,
+    function() uwsgi.cache_get() end,
+    function() uwsgi.listen_queue(99) end,
+    function() env_input.read(env_input, {}) end,
+    function() coroutine.wrap(function() uwsgi.spool() end)() end,
+}
+return function(env)
+    env_input = env.input
+    local seen = {}
+    for i, call in ipairs(calls) do
+        local ok, why = pcall(call)
+        seen[i] = string.format("%s %s %s\n", tostring(ok), type(why), why:match("^app%.lua:(%d+): ") or why)
+    end
+    return 200, {}, seen
+end"#;
+    let server = instance(app, "processes = 1\n");
+    let lines: String = (3..=8).map(|line| format!("false string {line}\n")).collect();
+    assert_eq!(text(&server, "/"), lines);
+}
+
 #[test]
 fn a_start_that_fails_says_option_file_and_line() {
     for (app, said) in [

@@ -9,6 +9,7 @@ use imperator_worker::request::BodyError;
 use mlua::{Lua, LuaString, Table, Value, ffi};
 
 use crate::current;
+use crate::native::Natives;
 
 /// What every request's table has in common: made once a state.
 pub struct Environment {
@@ -17,10 +18,10 @@ pub struct Environment {
 }
 
 impl Environment {
-    pub fn new(lua: &Lua) -> mlua::Result<Self> {
+    pub fn new(lua: &Lua, natives: &mut Natives) -> mlua::Result<Self> {
         let (input, error) = (lua.create_table()?, lua.create_table()?);
-        input.set("read", lua.create_function(read)?)?;
-        error.set("write", lua.create_function(write)?)?;
+        natives.add(&input, "read", read);
+        natives.add(&error, "write", write);
         Ok(Self { input, error })
     }
 

@@ -5,15 +5,17 @@ use mlua::{Lua, Table, Value};
 
 use crate::current;
 use crate::language::title;
+use crate::native::Natives;
 
 /// Puts ours in the place of Lua's.
-pub fn install(lua: &Lua) -> mlua::Result<()> {
-    lua.globals().get::<Table>("os")?.set("exit", lua.create_function(exit)?)
+pub fn install(lua: &Lua, natives: &mut Natives) -> mlua::Result<()> {
+    natives.add(&lua.globals().get::<Table>("os")?, "exit", exit);
+    Ok(())
 }
 
 /// Always ends with 1: the codes that mean something between worker and master are not an app's to choose.
 fn exit(lua: &Lua, code: Value) -> mlua::Result<()> {
-    let place = lua.inspect_stack(1, |caller| {
+    let place = lua.inspect_stack(2, |caller| {
         let line = caller.current_line().map(|line| format!(":{line}")).unwrap_or_default();
         caller.source().short_src.map(|file| format!("{file}{line}: ")).unwrap_or_default()
     });

@@ -13,6 +13,7 @@ mod env;
 mod exit;
 mod failure;
 mod language;
+mod native;
 mod not_built;
 mod request_api;
 mod runtime;

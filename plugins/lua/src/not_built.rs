@@ -2,6 +2,8 @@
 
 use mlua::{Lua, MultiValue, Table};
 
+use crate::native::Natives;
+
 const NAMES: &str = "\
 add_cron add_file_monitor add_ms_timer add_rb_timer add_timer alarm async_connect async_sleep \
 call farm_get_msg farm_msg i_am_the_lord is_locked lock \
@@ -10,12 +12,11 @@ register_rpc register_signal route rpc rpc_list signal signal_registered signal_
 websocket_handshake websocket_recv websocket_recv_nb websocket_send websocket_send_binary websocket_send_binary_from_sharedarea \
 websocket_send_from_sharedarea";
 
-pub fn add(lua: &Lua, uwsgi: &Table) -> mlua::Result<()> {
+pub fn add(natives: &mut Natives, uwsgi: &Table) {
     for name in NAMES.split_whitespace() {
         let missing = move |_: &Lua, _: MultiValue| -> mlua::Result<()> {
             Err(mlua::Error::runtime(format!("uwsgi.{name}() is not built into this version yet")))
         };
-        uwsgi.raw_set(name, lua.create_function(missing)?)?;
+        natives.add(uwsgi, name, missing);
     }
-    Ok(())
 }

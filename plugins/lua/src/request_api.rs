@@ -12,24 +12,24 @@ use mlua::{Lua, LuaString, Table};
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::current;
+use crate::native::Natives;
 
-pub fn add(lua: &Lua, uwsgi: &Table) -> mlua::Result<()> {
-    let set = |name: &str, function: mlua::Function| uwsgi.raw_set(name, function);
-    set("request_id", lua.create_function(|_, ()| here("request_id", request_id))?)?;
-    set("set_logvar", lua.create_function(set_logvar)?)?;
-    set("get_logvar", lua.create_function(get_logvar)?)?;
-    set("add_var", lua.create_function(add_var)?)?;
-    set("set_user_harakiri", lua.create_function(set_user_harakiri)?)?;
-    set("log_this_request", lua.create_function(|_, ()| here("log_this_request", |request| request.ask_for_log()))?)?;
-    set("connection_fd", lua.create_function(|_, ()| here("connection_fd", |request| request.fd().as_raw_fd()))?)?;
+pub fn add(natives: &mut Natives, uwsgi: &Table) {
+    natives.add(uwsgi, "request_id", |_, (): ()| here("request_id", request_id));
+    natives.add(uwsgi, "set_logvar", set_logvar);
+    natives.add(uwsgi, "get_logvar", get_logvar);
+    natives.add(uwsgi, "add_var", add_var);
+    natives.add(uwsgi, "set_user_harakiri", set_user_harakiri);
+    natives.add(uwsgi, "log_this_request", |_, (): ()| here("log_this_request", |request| request.ask_for_log()));
+    natives.add(uwsgi, "connection_fd", |_, (): ()| here("connection_fd", |request| request.fd().as_raw_fd()));
     // There is no asynchronous engine whose descriptor could be ready.
-    set("ready_fd", lua.create_function(|_, ()| here("ready_fd", |_| -1))?)?;
-    set("cl", lua.create_function(|_, ()| here("cl", content_length))?)?;
-    set("disconnect", lua.create_function(|_, ()| here("disconnect", disconnect))?)?;
-    set("is_connected", lua.create_function(|_, fd: i32| Ok(imperator_sys::socket::is_connected(fd)))?)?;
-    set("close", lua.create_function(|_, fd: i32| Ok(nix::unistd::close(fd).is_ok()))?)?;
-    set("chunked_read", lua.create_function(chunked_read)?)?;
-    set("chunked_read_nb", lua.create_function(chunked_read_nb)?)
+    natives.add(uwsgi, "ready_fd", |_, (): ()| here("ready_fd", |_| -1));
+    natives.add(uwsgi, "cl", |_, (): ()| here("cl", content_length));
+    natives.add(uwsgi, "disconnect", |_, (): ()| here("disconnect", disconnect));
+    natives.add(uwsgi, "is_connected", |_, fd: i32| Ok(imperator_sys::socket::is_connected(fd)));
+    natives.add(uwsgi, "close", |_, fd: i32| Ok(nix::unistd::close(fd).is_ok()));
+    natives.add(uwsgi, "chunked_read", chunked_read);
+    natives.add(uwsgi, "chunked_read_nb", chunked_read_nb);
 }
 
 /// Runs `f` with the request that is served.

@@ -8,6 +8,7 @@ use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 
 use crate::body::Bodies;
 use crate::env::Environment;
+use crate::native::Natives;
 use crate::{exit, failure, table};
 
 /// Where Debian and its kin keep Lua modules; LuaJIT as it comes looks below /usr/local only.
@@ -98,9 +99,12 @@ impl State {
         let lua = unsafe { Lua::unsafe_new_with(libraries(), LuaOptions::new().catch_rust_panics(false)) };
         let prepare = || -> mlua::Result<_> {
             prepare(&lua)?;
-            table::install(&lua)?;
-            exit::install(&lua)?;
-            Ok((Environment::new(&lua)?, Bodies::new(&lua)?))
+            let mut natives = Natives::default();
+            table::install(&lua, &mut natives)?;
+            exit::install(&lua, &mut natives)?;
+            let environment = Environment::new(&lua, &mut natives)?;
+            natives.install(&lua)?;
+            Ok((environment, Bodies::new(&lua)?))
         };
         let (environment, bodies) = prepare().map_err(|error| failure::text(&error))?;
         if plan.memory_limit > 0 {

@@ -5,22 +5,23 @@ use imperator_worker::log::diag::say;
 use mlua::{Lua, LuaString, MultiValue, Table, Value};
 
 use crate::failure;
+use crate::native::Natives;
 
 /// The version of uWSGI whose table this one stands in for.
 const VERSION: &str = "2.0.30";
 
 /// Makes the global table, complete, before any file is run.
-pub fn install(lua: &Lua) -> mlua::Result<()> {
+pub fn install(lua: &Lua, natives: &mut Natives) -> mlua::Result<()> {
     let uwsgi = lua.create_table()?;
-    crate::not_built::add(lua, &uwsgi)?;
+    crate::not_built::add(natives, &uwsgi);
     uwsgi.raw_set("version", VERSION)?;
-    uwsgi.raw_set("log", lua.create_function(log)?)?;
+    natives.add(&uwsgi, "log", log);
     if let Some(host) = host::host() {
         facts(lua, &uwsgi, host)?;
-        functions(lua, &uwsgi, host)?;
-        crate::cache::add(lua, &uwsgi, host)?;
+        functions(natives, &uwsgi, host);
+        crate::cache::add(natives, &uwsgi, host);
     }
-    crate::request_api::add(lua, &uwsgi)?;
+    crate::request_api::add(natives, &uwsgi);
     lua.globals().set("uwsgi", uwsgi)
 }
 
@@ -62,29 +63,26 @@ fn log(_: &Lua, arguments: MultiValue) -> mlua::Result<()> {
     }
 }
 
-fn functions(lua: &Lua, uwsgi: &Table, host: &'static Host) -> mlua::Result<()> {
-    uwsgi.raw_set("worker_id", lua.create_function(|_, ()| Ok(host.worker()))?)?;
-    uwsgi.raw_set("mule_id", lua.create_function(|_, ()| Ok(0))?)?;
-    uwsgi.raw_set("mypid", lua.create_function(|_, ()| Ok(std::process::id()))?)?;
-    uwsgi.raw_set("masterpid", lua.create_function(|_, ()| Ok(host.boot.master_pid))?)?;
-    uwsgi.raw_set("ready", lua.create_function(|_, ()| Ok(host.is_accepting().then_some(true)))?)?;
-    uwsgi.raw_set(
-        "accepting",
-        lua.create_function(|_, yes: Option<bool>| {
-            host.set_accepting(yes.unwrap_or(true));
-            Ok(())
-        })?,
-    )?;
-    uwsgi.raw_set("total_requests", lua.create_function(|_, ()| Ok(host.total_requests()))?)?;
-    uwsgi.raw_set("workers", lua.create_function(|lua, ()| workers(lua, host))?)?;
-    uwsgi.raw_set("mem", lua.create_function(|_, ()| Ok(host::memory()?))?)?;
-    uwsgi.raw_set("logsize", lua.create_function(|_, ()| Ok(0))?)?;
+fn functions(natives: &mut Natives, uwsgi: &Table, host: &'static Host) {
+    natives.add(uwsgi, "worker_id", |_, (): ()| Ok(host.worker()));
+    natives.add(uwsgi, "mule_id", |_, (): ()| Ok(0));
+    natives.add(uwsgi, "mypid", |_, (): ()| Ok(std::process::id()));
+    natives.add(uwsgi, "masterpid", |_, (): ()| Ok(host.boot.master_pid));
+    natives.add(uwsgi, "ready", |_, (): ()| Ok(host.is_accepting().then_some(true)));
+    natives.add(uwsgi, "accepting", |_, yes: Option<bool>| {
+        host.set_accepting(yes.unwrap_or(true));
+        Ok(())
+    });
+    natives.add(uwsgi, "total_requests", |_, (): ()| Ok(host.total_requests()));
+    natives.add(uwsgi, "workers", |lua, (): ()| workers(lua, host));
+    natives.add(uwsgi, "mem", |_, (): ()| Ok(host::memory()?));
+    natives.add(uwsgi, "logsize", |_, (): ()| Ok(0));
     // A number of Lua's has 53 bits: enough for microseconds until the year 2255.
-    uwsgi.raw_set("micros", lua.create_function(|_, ()| Ok(host::micros() as f64))?)?;
-    uwsgi.raw_set("listen_queue", lua.create_function(|_, socket| listen_queue(host, socket))?)?;
-    uwsgi.raw_set("reload", lua.create_function(|_, ()| asked("reload", host.reload()))?)?;
-    uwsgi.raw_set("stop", lua.create_function(|_, ()| asked("stop", host.stop()))?)?;
-    uwsgi.raw_set("setprocname", lua.create_function(|_, name: LuaString| Ok(imperator_sys::title::set_title(&name.as_bytes())?))?)
+    natives.add(uwsgi, "micros", |_, (): ()| Ok(host::micros() as f64));
+    natives.add(uwsgi, "listen_queue", |_, socket: Option<usize>| listen_queue(host, socket));
+    natives.add(uwsgi, "reload", |_, (): ()| asked("reload", host.reload()));
+    natives.add(uwsgi, "stop", |_, (): ()| asked("stop", host.stop()));
+    natives.add(uwsgi, "setprocname", |_, name: LuaString| Ok(imperator_sys::title::set_title(&name.as_bytes())?));
 }
 
 fn asked(what: &str, answer: std::io::Result<()>) -> mlua::Result<bool> {
