@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use support::{Answer, Server, exchange, http, packet, uwsgi, wait_for};
+use support::{Answer, Server, exchange, http, packet, stats, uwsgi, wait_for};
 
 const APP: &str = "def application(env, start_response):
     start_response('200 OK', [('Content-Type', 'text/x-app')])
@@ -54,6 +54,43 @@ fn headers_come_in_uwsgis_order_with_ours_behind_them() {
     let whole = request(&server, "HEAD", "/s/a.txt", "Range: bytes=1-2\r\n");
     assert_eq!((whole.status, whole.header("content-length"), whole.text()), (200, Some("7"), String::new()));
     assert_eq!(get(&server, "/s/none", "").text(), "app");
+}
+
+#[test]
+fn each_family_of_expiries_adds_its_header_where_uwsgi_has_it() {
+    let lines = ["static-expires-type-mtime = text/plain=9", "static-expires-type = text/plain=8000", "static-expires-uri = v=1 3000"];
+    let more = "static-expires-path-info = ^/s 5000\nstatic-expires-path-info = a 1\nstatic-expires = txt 1000\nstatic-expires = a 1\n";
+    let server = site(&format!("static-map = /s={{dir}}/pub\n{}\n{more}", lines.join("\n")));
+    let answer = get(&server, "/s/a.txt?v=1", "");
+    assert_eq!(names(&answer), "Expires Expires Expires Content-Type Expires Content-Length Last-Modified ETag Cache-Control");
+    assert_eq!(answer.header("cache-control"), Some("max-age=1000"), "what the first of them says");
+    let dates = answer.head.lines().filter_map(|line| line.strip_prefix("Expires: "));
+    let times: Vec<_> = dates.map(|date| httpdate::parse_http_date(date).expect("a date")).collect();
+    let after: Vec<_> = times.iter().map(|time| time.duration_since(times[0]).expect("the first is the earliest").as_secs()).collect();
+    assert_eq!(after, [0, 4000, 2000, 7000]);
+}
+
+#[test]
+fn paths_that_are_remembered_in_a_cache_are_as_safe_as_others() {
+    let server = site(
+        "static-map = /s={dir}/pub\ncache2 = name=other,items=10\ncache2 = name=paths,items=10\n\
+         static-cache-paths = 30\nstatic-cache-paths-name = paths\nstats = {dir}/stats\nstatic-safe = {dir}/out\n",
+    );
+    let caches = || {
+        let all = stats(&server.fill("{dir}/stats")).expect("statistics")["caches"].clone();
+        let number = |cache: usize, what: &str| all[cache][what].as_u64().expect("a number");
+        (number(0, "items"), number(1, "items"), number(1, "hits"))
+    };
+    for _ in 0..3 {
+        assert_eq!(get(&server, "/s/a.txt", "").text(), "hello a");
+    }
+    assert_eq!(caches(), (0, 1, 2), "remembered once, in the cache of that name");
+    assert_eq!(get(&server, "/s/none", "").text(), "app");
+    assert_eq!(caches().1, 1, "what is not found is not remembered");
+    // The name leads elsewhere now; a path in the cache is no leave to open what no directory allows.
+    std::fs::remove_file(server.path("pub/a.txt")).expect("remove");
+    std::os::unix::fs::symlink("/etc/passwd", server.path("pub/a.txt")).expect("link");
+    wait_for("the app", || (get(&server, "/s/a.txt", "").text() == "app").then_some(()));
 }
 
 #[test]

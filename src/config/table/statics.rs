@@ -92,7 +92,7 @@ fn gzip(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
 }
 
 fn serve_mode(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
-    settings.statics.serve_mode = match values::text(value)?.as_deref() {
+    settings.statics.serve_mode = match values::text(value)?.map(|mode| mode.to_ascii_lowercase()).as_deref() {
         None => ServeMode::Ourselves,
         Some("x-sendfile" | "xsendfile") => ServeMode::XSendfile,
         Some("x-accel-redirect" | "xaccelredirect" | "nginx") => ServeMode::XAccelRedirect,
@@ -104,6 +104,18 @@ fn serve_mode(settings: &mut Settings, value: Option<&str>) -> Result<(), String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_case_of_a_serve_mode_does_not_count() {
+        let mut settings = Settings::default();
+        for (text, mode) in
+            [("X-Sendfile", ServeMode::XSendfile), ("X-Accel-Redirect", ServeMode::XAccelRedirect), ("NGINX", ServeMode::XAccelRedirect)]
+        {
+            serve_mode(&mut settings, Some(text)).expect("a mode");
+            assert_eq!(settings.statics.serve_mode, mode);
+        }
+        assert!(serve_mode(&mut settings, Some("x-typo")).is_err());
+    }
 
     #[test]
     fn an_expiry_is_a_pattern_and_seconds() {

@@ -67,18 +67,18 @@ pub struct Expiry {
     pub from_mtime: bool,
 }
 
-/// What an [`Expiry`] looks at.
+/// What an [`Expiry`] looks at, in the order of the headers.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
-    /// The Content-Type.
-    Type,
     /// The resolved path of the file.
     File,
     /// PATH_INFO.
     PathInfo,
     /// REQUEST_URI, with its query.
     Uri,
+    /// The Content-Type.
+    Type,
 }
 
 /// `file-serve-mode`: who sends a file.

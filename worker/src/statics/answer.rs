@@ -12,7 +12,7 @@ use super::expires::Until;
 use super::variants::Coding;
 use crate::language::NoLock;
 use crate::request::{HeadError, Request, WriteError};
-use crate::settings::ServeMode;
+use crate::settings::{ServeMode, Subject};
 
 /// Bytes of several ranges together; a client that wants more gets the whole file.
 const MULTIPART: u64 = 1 << 20;
@@ -25,7 +25,8 @@ pub(super) struct Answer {
     pub coding: Option<Coding>,
     /// Of a compressed form; `None`: the entity's own.
     pub etag: Option<String>,
-    pub until: Option<Until>,
+    /// In the order of the headers.
+    pub until: Vec<Until>,
     pub action: Action,
     /// HEAD.
     pub head: bool,
@@ -97,6 +98,9 @@ impl Answer {
         if describes && status != 304 {
             self.add_kind(request, self.plain.media_type.as_deref())?;
         }
+        if describes {
+            self.add_expires_by_type(request)?;
+        }
         if let Some(length) = length {
             request.add_header(b"Content-Length", Number::new(length).as_bytes())?;
         }
@@ -152,6 +156,7 @@ impl Answer {
         request.set_status(status_line(206))?;
         self.add_expires(request)?;
         self.add_kind(request, Some(&format!("multipart/byteranges; boundary={boundary}")))?;
+        self.add_expires_by_type(request)?;
         request.add_header(b"Content-Length", Number::new(body.len() as u64).as_bytes())?;
         self.add_validators(request)?;
         request.write_last(&[&body], &NoLock)?;
@@ -159,8 +164,7 @@ impl Answer {
     }
 
     fn add_expires(&self, request: &mut Request<'_>) -> Result<(), HeadError> {
-        let Some(until) = self.until else { return Ok(()) };
-        request.add_header(b"Expires", httpdate::fmt_http_date(until.time).as_bytes())
+        self.until.iter().filter(|until| until.subject != Subject::Type).try_for_each(|until| add_until(request, until))
     }
 
     fn add_kind(&self, request: &mut Request<'_>, media_type: Option<&str>) -> Result<(), HeadError> {
@@ -168,6 +172,11 @@ impl Answer {
             request.add_header(b"Content-Encoding", coding.name().as_bytes())?;
         }
         media_type.map_or(Ok(()), |kind| request.add_header(b"Content-Type", kind.as_bytes()))
+    }
+
+    /// Where uWSGI has the one that its type gives.
+    fn add_expires_by_type(&self, request: &mut Request<'_>) -> Result<(), HeadError> {
+        self.until.iter().filter(|until| until.subject == Subject::Type).try_for_each(|until| add_until(request, until))
     }
 
     /// What clients and caches compare, and what they may do with it.
@@ -180,7 +189,8 @@ impl Answer {
         if self.plain.may_vary {
             request.add_header(b"Vary", b"Accept-Encoding")?;
         }
-        if let Some(until) = self.until {
+        // Of several Expires headers clients take the first, and this before any.
+        if let Some(until) = self.until.first() {
             let mut text = [0; 40];
             let mut rest = &mut text[..];
             let _ = write!(rest, "max-age={}", until.max_age);
@@ -189,6 +199,10 @@ impl Answer {
         }
         Ok(())
     }
+}
+
+fn add_until(request: &mut Request<'_>, until: &Until) -> Result<(), HeadError> {
+    request.add_header(b"Expires", httpdate::fmt_http_date(until.time).as_bytes())
 }
 
 /// Why an answer did not go out whole.

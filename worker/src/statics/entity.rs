@@ -92,9 +92,17 @@ impl Entity {
     }
 }
 
-/// A time before 1970 is 1970.
+/// The last second of the year 9999: no date of HTTP says more.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// The last time that a header can say.
+pub(super) fn last_date() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(LAST_SECOND)
+}
+
+/// A time before 1970 is 1970, one that no header can say the last that one can.
 fn epoch(seconds: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(LAST_SECOND))
 }
 
 /// Time of change in nanoseconds and size: the same on every host that has the file with its time.
@@ -144,6 +152,18 @@ mod tests {
         assert!(matches!(entity(&small, later).content, Content::Memory(bytes) if &*bytes == b"small"));
         assert!(matches!(entity(&small, SystemTime::now()).content, Content::File(_)), "it may change again within the same tick");
         assert!(matches!(entity(&large, later).content, Content::File(_)));
+    }
+
+    #[test]
+    fn times_that_no_header_can_say_are_the_nearest_that_one_can() {
+        for (seconds, date) in [
+            (-1, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (253_402_300_799, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (253_402_300_800, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (i64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(httpdate::fmt_http_date(epoch(seconds)), date);
+        }
     }
 
     #[test]

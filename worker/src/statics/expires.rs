@@ -4,11 +4,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::entity::last_date;
 use crate::pattern::Pattern;
 use crate::settings::{Expiry, Subject};
 
 pub(super) struct Expires {
-    /// By subject, each subject's in the order of the configuration.
+    /// By subject, each subject's in the order of the configuration, those from the file's time behind the others.
     rules: Vec<Rule>,
 }
 
@@ -34,9 +35,11 @@ pub(super) struct Candidate<'a> {
     pub modified: SystemTime,
 }
 
-/// The headers Expires and Cache-Control.
+/// When one family of rules has a file expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Until {
+    pub subject: Subject,
+    /// What a date can say at most: the year 9999.
     pub time: SystemTime,
     /// Seconds from now; 0 if it is over.
     pub max_age: u64,
@@ -46,7 +49,7 @@ impl Expires {
     /// Patterns that do not compile are left out: the configuration has refused them.
     pub fn new(settings: &[Expiry]) -> Self {
         let mut sorted: Vec<_> = settings.iter().collect();
-        sorted.sort_by_key(|expiry| expiry.subject);
+        sorted.sort_by_key(|expiry| (expiry.subject, expiry.from_mtime));
         let rule = |expiry: &Expiry| {
             let pattern = || Pattern::new(&expiry.pattern).ok();
             let matcher = match expiry.subject {
@@ -65,12 +68,33 @@ impl Expires {
         self.rules.iter().any(|rule| matches!(rule.matcher, Matcher::File(_)))
     }
 
-    /// The first rule that matches counts: two Expires headers would be none to a client.
-    pub fn until(&self, candidate: &Candidate<'_>) -> Option<Until> {
-        let rule = self.rules.iter().find(|rule| rule.matches(candidate))?;
+    /// The first rule of each subject that matches.
+    pub fn until(&self, candidate: &Candidate<'_>) -> Vec<Until> {
+        let mut found: Vec<Until> = vec![];
+        if self.rules.is_empty() {
+            return found;
+        }
         let now = SystemTime::now();
-        let time = if rule.from_mtime { candidate.modified } else { now } + Duration::from_secs(rule.seconds.into());
-        Some(Until { time, max_age: time.duration_since(now).unwrap_or_default().as_secs() })
+        for rule in self.rules.iter().filter(|rule| rule.matches(candidate)) {
+            let subject = rule.matcher.subject();
+            if found.last().is_none_or(|last| last.subject != subject) {
+                let start = if rule.from_mtime { candidate.modified } else { now };
+                let time = start.checked_add(Duration::from_secs(rule.seconds.into())).unwrap_or(start).min(last_date());
+                found.push(Until { subject, time, max_age: time.duration_since(now).unwrap_or_default().as_secs() });
+            }
+        }
+        found
+    }
+}
+
+impl Matcher {
+    fn subject(&self) -> Subject {
+        match self {
+            Self::Type(_) => Subject::Type,
+            Self::File(_) => Subject::File,
+            Self::PathInfo(_) => Subject::PathInfo,
+            Self::Uri(_) => Subject::Uri,
+        }
     }
 }
 
@@ -94,25 +118,36 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_matches_counts() {
+    fn the_first_rule_of_each_family_counts() {
         let expires = Expires::new(&[
+            expiry(Subject::Type, "text/plain", 9000, true),
+            expiry(Subject::Type, "text/plain", 6000, false),
             expiry(Subject::Uri, r"\?v=\d+$", 1000, false),
             expiry(Subject::File, r"/b\.css$", 3000, false),
-            expiry(Subject::File, r"\.css$", 4000, true),
-            expiry(Subject::PathInfo, "^/s/", 5000, true),
-            expiry(Subject::Type, "text/plain", 6000, false),
+            expiry(Subject::File, r"\.css$", 4000, false),
+            expiry(Subject::PathInfo, "^/s/", 5000, false),
+            expiry(Subject::PathInfo, "^/old/", 100, true),
         ]);
         let modified = SystemTime::now() - Duration::from_secs(4500);
-        let age = |media_type, file: &str, path: &str, uri: &str| {
+        let ages = |media_type, file: &str, path: &str, uri: &str| {
             let candidate = Candidate { media_type, file: Path::new(file), path_info: path.as_bytes(), uri: uri.as_bytes(), modified };
-            expires.until(&candidate).map(|until| until.max_age)
+            expires.until(&candidate).iter().map(|until| until.max_age).collect::<Vec<_>>()
         };
-        assert_eq!(age(Some("text/plain"), "/b.css", "/s/", "/?v=1"), Some(6000));
-        assert_eq!(age(None, "/b.css", "/s/", "/?v=1"), Some(3000));
-        assert_eq!(age(None, "/a.css", "/", "/"), Some(0), "over since 500 seconds");
-        assert!(age(None, "/a", "/s/a", "/").is_some_and(|age| (490..=500).contains(&age)));
-        assert_eq!(age(None, "/a", "/a", "/a?v=12"), Some(1000));
-        assert_eq!(age(None, "/a", "/a", "/a"), None);
+        assert_eq!(ages(Some("text/plain"), "/b.css", "/s/", "/?v=1"), [3000, 5000, 1000, 6000]);
+        assert_eq!(ages(None, "/a.css", "/", "/"), [4000]);
+        assert_eq!(ages(None, "/a", "/old/a", "/"), [0], "over since 4400 seconds");
+        assert_eq!(ages(None, "/a", "/a", "/a?v=12"), [1000]);
+        assert!(ages(None, "/a", "/a", "/a").is_empty());
         assert!(expires.looks_at_paths() && !Expires::new(&[]).looks_at_paths());
+    }
+
+    #[test]
+    fn a_date_that_cannot_be_written_is_the_last_that_can() {
+        let expires = Expires::new(&[expiry(Subject::PathInfo, "^/", u32::MAX, true)]);
+        let candidate = Candidate { media_type: None, file: Path::new("/a"), path_info: b"/a", uri: b"/a", modified: last_date() };
+        assert_eq!(
+            expires.until(&candidate).first().map(|until| httpdate::fmt_http_date(until.time)).as_deref(),
+            Some("Fri, 31 Dec 9999 23:59:59 GMT")
+        );
     }
 }
