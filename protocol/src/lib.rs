@@ -12,4 +12,5 @@ pub mod packet;
 pub mod proxy;
 pub mod reason;
 pub mod response;
+mod scan;
 pub mod vars;

@@ -2,9 +2,10 @@
 //!
 //! Nothing is added to what the application gave: no Date, no Server, no Connection, unless the caller asks for it.
 
-use crate::bytes::{decimal, has_line_end, is_token, trim};
+use crate::bytes::{decimal, trim};
 use crate::http::Version;
 pub use crate::reason::reason;
+use crate::scan::{has_line_end, token_length};
 
 /// Why a status line or a header is refused. Nothing of it was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -205,7 +206,7 @@ fn refuse_line_ends(bytes: &[u8], what: &'static str) -> Result<(), ResponseErro
 
 fn refuse_name(name: &[u8]) -> Result<(), ResponseError> {
     // What nearly all are; the others are looked at more closely.
-    if !name.is_empty() && name.iter().all(|&byte| is_token(byte)) {
+    if !name.is_empty() && token_length(name, |_| ()) == name.len() {
         return Ok(());
     }
     refuse_line_ends(name, "header name")?;
@@ -228,6 +229,9 @@ fn code(digits: &[u8]) -> Result<u16, ResponseError> {
 
 /// The peer names its protocol itself: it must not be able to write our headers with it.
 fn checked_protocol(protocol: &[u8]) -> &[u8] {
+    if protocol == b"HTTP/1.1" {
+        return protocol;
+    }
     let sound = protocol.len() <= 16 && protocol.starts_with(b"HTTP/") && protocol.iter().all(|byte| byte.is_ascii_graphic());
     if sound { protocol } else { b"HTTP/1.0" }
 }

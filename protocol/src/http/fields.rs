@@ -2,7 +2,7 @@
 
 use super::error::HeadError;
 use super::head::Version;
-use crate::bytes::{decimal, is_token, trim};
+use crate::bytes::{alphanumeric_and, decimal, is_token, trim};
 
 /// How long the body of a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,11 @@ impl<'b> Fields<'b> {
     }
 
     fn note_connection(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        // What nearly all send; the rest is a list.
+        if value == b"keep-alive" {
+            self.keep_alive = true;
+            return Ok(());
+        }
         for option in value.split(|&byte| byte == b',').map(trim) {
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
@@ -134,8 +139,8 @@ fn check_coding(value: &[u8]) -> Result<(), HeadError> {
 /// it in another way, so no user part, list, path or blank.
 pub(super) fn is_host(value: &[u8]) -> bool {
     let after_name = match value {
-        [b'[', rest @ ..] => after(rest, b":.%").and_then(|rest| rest.strip_prefix(b"]")),
-        _ => after(value, b"-._~%!$&'()*+;="),
+        [b'[', rest @ ..] => after(rest, &IN_ADDRESS).and_then(|rest| rest.strip_prefix(b"]")),
+        _ => after(value, &IN_NAME),
     };
     match after_name {
         Some([]) => true,
@@ -144,8 +149,12 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     }
 }
 
-/// What follows a run of letters, digits and `marks`; `None` without such a run.
-fn after<'b>(value: &'b [u8], marks: &[u8]) -> Option<&'b [u8]> {
-    let length = value.iter().take_while(|byte| byte.is_ascii_alphanumeric() || marks.contains(byte)).count();
+/// The bytes of an IPv6 address, and of a name.
+const IN_ADDRESS: [bool; 256] = alphanumeric_and(b":.%");
+const IN_NAME: [bool; 256] = alphanumeric_and(b"-._~%!$&'()*+;=");
+
+/// What follows a run of such bytes; `None` without one.
+fn after<'b>(value: &'b [u8], allowed: &[bool; 256]) -> Option<&'b [u8]> {
+    let length = value.iter().take_while(|&&byte| allowed[usize::from(byte)]).count();
     (length > 0).then(|| &value[length..])
 }

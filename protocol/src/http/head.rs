@@ -3,7 +3,8 @@
 use super::error::HeadError;
 use super::fields::{Fields, Framing, Meaning};
 use super::target::Target;
-use crate::bytes::{is_blank, is_token, text_length};
+use crate::bytes::{blanks_before, without_blanks_after};
+use crate::scan::{target_length, text_length, token_length};
 
 /// The largest head, whatever the limit asked for: that of a uwsgi packet, so that every variable fits its u16 length.
 pub const MAX_HEAD: usize = crate::packet::MAX_DATASIZE;
@@ -59,8 +60,7 @@ impl<'b> Head<'b> {
 
     /// Names as sent, values without the blanks around them, in order. All of them, also those that are no variables later.
     pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + '_ {
-        let buffer = self.buffer;
-        self.headers.spans[..self.headers.count].iter().map(move |span| span.of(buffer))
+        self.headers.of(self.buffer)
     }
 
     /// The first header of that name, in whatever case.
@@ -86,16 +86,6 @@ impl<'b> Head<'b> {
     /// Whether the client wants the connection for another request.
     pub fn keep_alive(&self) -> bool {
         self.meaning.keep_alive
-    }
-
-    /// A name with `_` is dropped later; if there is one with `-` in its place too, it was meant to be taken for that.
-    fn refuse_ambiguous_names(&self) -> Result<(), HeadError> {
-        let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        let same = |a: &[u8], b: &[u8]| a.len() == b.len() && a.iter().map(dashed).eq(b.iter().map(dashed));
-        let plain = |name: &[u8]| !name.contains(&b'_');
-        let ambiguous =
-            self.headers().filter(|(name, _)| !plain(name)).any(|(odd, _)| self.headers().any(|(name, _)| plain(name) && same(odd, name)));
-        if ambiguous { Err(HeadError::AmbiguousName) } else { Ok(()) }
     }
 
     /// Whether the client waits for `100 Continue` before it sends the body.
@@ -125,6 +115,31 @@ struct Headers {
     count: usize,
 }
 
+impl Headers {
+    fn of<'b>(&self, buffer: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
+        self.spans[..self.count].iter().map(move |span| span.of(buffer))
+    }
+
+    /// All are at most [`MAX_HEAD`], as the cursor sees no more of the buffer.
+    fn push(&mut self, name: usize, name_length: usize, value: usize, value_length: usize) -> Result<(), HeadError> {
+        let part = |start: usize, length: usize| (start as u16, (start + length) as u16);
+        let span = self.spans.get_mut(self.count).ok_or(HeadError::TooManyHeaders)?;
+        *span = Span { name: part(name, name_length), value: part(value, value_length) };
+        self.count += 1;
+        Ok(())
+    }
+
+    /// A name with `_` is dropped later; if there is one with `-` in its place too, it was meant to be taken for that.
+    fn refuse_ambiguous_names(&self, buffer: &[u8]) -> Result<(), HeadError> {
+        let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let same = |a: &[u8], b: &[u8]| a.len() == b.len() && a.iter().map(dashed).eq(b.iter().map(dashed));
+        let plain = |name: &[u8]| !name.contains(&b'_');
+        let mut odd = self.of(buffer).map(|(name, _)| name).filter(|name| !plain(name));
+        let ambiguous = odd.any(|odd| self.of(buffer).any(|(name, _)| plain(name) && same(odd, name)));
+        if ambiguous { Err(HeadError::AmbiguousName) } else { Ok(()) }
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Span {
     name: (u16, u16),
@@ -148,10 +163,19 @@ pub fn parse_head(buffer: &[u8], limit: usize) -> Result<Option<Head<'_>>, HeadE
         Ok(line) => line,
         Err(stop) => return stop.or_wait(buffer.len() < limit, HeadError::LineTooLong(limit)),
     };
-    match header_lines(&mut cursor) {
-        Ok((headers, fields)) => finish(cursor.bytes, cursor.at, line, headers, &fields).map(Some),
-        Err(stop) => stop.or_wait(buffer.len() < limit, HeadError::TooLong(limit)),
+    let mut headers = Headers { spans: [Span::default(); MAX_HEADERS], count: 0 };
+    let fields = match header_lines(&mut cursor, &mut headers) {
+        Ok(fields) => fields,
+        Err(stop) => return stop.or_wait(buffer.len() < limit, HeadError::TooLong(limit)),
+    };
+    let RequestLine { method, target, version } = line;
+    let parts = Target::parse(method, target)?;
+    let meaning = fields.meaning(version, parts.authority)?;
+    if fields.underscores {
+        headers.refuse_ambiguous_names(cursor.bytes)?;
     }
+    let (buffer, length, underscores) = (cursor.bytes, cursor.at, fields.underscores);
+    Ok(Some(Head { buffer, length, method, target, parts, version, meaning, underscores, headers }))
 }
 
 /// Why reading stopped before the end of the head.
@@ -187,11 +211,11 @@ fn request_line<'b>(cursor: &mut Cursor<'b>) -> Result<RequestLine<'b>, Stop> {
     if cursor.peek()? == b'\r' {
         cursor.line_end(HeadError::Method)?;
     }
-    let method = cursor.take_while(is_token)?;
+    let method = cursor.take(|rest| token_length(rest, |_| ()))?;
     if method.is_empty() || cursor.next()? != b' ' {
         return Err(HeadError::Method.into());
     }
-    let target = cursor.take_while(|byte| byte > b' ' && byte != 0x7f && byte != b'#')?;
+    let target = cursor.take(target_length)?;
     match cursor.next()? {
         b' ' if !target.is_empty() => {}
         b' ' | b'\r' | b'\n' => return Err(HeadError::NoTarget.into()),
@@ -203,6 +227,11 @@ fn request_line<'b>(cursor: &mut Cursor<'b>) -> Result<RequestLine<'b>, Stop> {
 }
 
 fn version(cursor: &mut Cursor<'_>) -> Result<Version, Stop> {
+    // What nearly all send; whatever is wrong with others shows byte by byte.
+    if cursor.rest().starts_with(b"HTTP/1.1") {
+        cursor.at += 8;
+        return Ok(Version::Http11);
+    }
     for &expected in b"HTTP/" {
         if cursor.next()? != expected {
             return Err(HeadError::Protocol.into());
@@ -220,76 +249,54 @@ fn version(cursor: &mut Cursor<'_>) -> Result<Version, Stop> {
     }
 }
 
-fn header_lines<'b>(cursor: &mut Cursor<'b>) -> Result<(Headers, Fields<'b>), Stop> {
-    let mut headers = Headers { spans: [Span::default(); MAX_HEADERS], count: 0 };
+fn header_lines<'b>(cursor: &mut Cursor<'b>, headers: &mut Headers) -> Result<Fields<'b>, Stop> {
     let mut fields = Fields::default();
     while cursor.peek()? != b'\r' {
+        let start = cursor.at;
         let name = header_name(cursor, &mut fields.underscores)?;
-        let value = header_value(cursor)?;
-        let span = Span { name, value };
-        *headers.spans.get_mut(headers.count).ok_or(HeadError::TooManyHeaders)? = span;
-        headers.count += 1;
-        let (name, value) = span.of(cursor.bytes);
+        let after_colon = cursor.at;
+        let line = header_text(cursor)?;
+        let blanks = blanks_before(line);
+        let value = without_blanks_after(&line[blanks..]);
+        headers.push(start, name.len(), after_colon + blanks, value.len())?;
         fields.note(name, value)?;
     }
     cursor.line_end(HeadError::Name)?;
-    Ok((headers, fields))
+    Ok(fields)
 }
 
-/// The name and the colon after it. `underscores`: set if there is one in it.
-fn header_name(cursor: &mut Cursor<'_>, underscores: &mut bool) -> Result<(u16, u16), Stop> {
-    let start = cursor.at;
-    let name = cursor.take_while(|byte| {
-        *underscores |= byte == b'_';
-        is_token(byte)
-    })?;
-    let range = offsets(start, cursor.at);
+/// The name; the cursor is after its colon then. `underscores`: set if there is one in it.
+fn header_name<'b>(cursor: &mut Cursor<'b>, underscores: &mut bool) -> Result<&'b [u8], Stop> {
+    let name = cursor.take(|rest| token_length(rest, |byte| *underscores |= byte == b'_'))?;
     match cursor.next()? {
-        b':' if !name.is_empty() => Ok(range),
-        b' ' | b'\t' if name.is_empty() => Err(HeadError::Folded.into()),
-        b' ' | b'\t' => Err(HeadError::BlankBeforeColon.into()),
-        b'\r' => Err(HeadError::NoColon.into()),
-        b'\n' => Err(HeadError::BareLineFeed.into()),
-        _ => Err(HeadError::Name.into()),
+        b':' if !name.is_empty() => Ok(name),
+        other => Err(no_name(name, other).into()),
     }
 }
 
-/// The value without the blanks around it, and the end of its line.
-fn header_value(cursor: &mut Cursor<'_>) -> Result<(u16, u16), Stop> {
-    let rest = &cursor.bytes[cursor.at..];
-    let line = &rest[..text_length(rest)];
-    let blanks = line.iter().take_while(|&&byte| is_blank(byte)).count();
-    let start = cursor.at + blanks;
-    let after = line.iter().rev().take_while(|&&byte| is_blank(byte)).count();
-    let range = offsets(start, (cursor.at + line.len() - after).max(start));
+#[cold]
+fn no_name(name: &[u8], next: u8) -> HeadError {
+    match next {
+        b' ' | b'\t' if name.is_empty() => HeadError::Folded,
+        b' ' | b'\t' => HeadError::BlankBeforeColon,
+        b'\r' => HeadError::NoColon,
+        b'\n' => HeadError::BareLineFeed,
+        _ => HeadError::Name,
+    }
+}
+
+/// What is between the colon and the end of the line; the cursor is on the next line then.
+fn header_text<'b>(cursor: &mut Cursor<'b>) -> Result<&'b [u8], Stop> {
+    let rest = cursor.rest();
+    let (line, after) = rest.split_at(text_length(rest));
     cursor.at += line.len();
-    match cursor.peek()? {
-        b'\r' | b'\n' => cursor.line_end(HeadError::NoColon)?,
-        control => return Err(HeadError::Control(control).into()),
+    match after {
+        [b'\r', b'\n', ..] => cursor.at += 2,
+        [b'\r' | b'\n', ..] => cursor.line_end(HeadError::NoColon)?,
+        [control, ..] => return Err(HeadError::Control(*control).into()),
+        [] => return Err(Stop::More),
     }
-    Ok(range)
-}
-
-/// Both are at most [`MAX_HEAD`], as the cursor sees no more of the buffer.
-fn offsets(start: usize, end: usize) -> (u16, u16) {
-    (start as u16, end as u16)
-}
-
-fn finish<'b>(
-    buffer: &'b [u8],
-    length: usize,
-    line: RequestLine<'b>,
-    headers: Headers,
-    fields: &Fields<'b>,
-) -> Result<Head<'b>, HeadError> {
-    let parts = Target::parse(line.method, line.target)?;
-    let meaning = fields.meaning(line.version, parts.authority)?;
-    let RequestLine { method, target, version } = line;
-    let head = Head { buffer, length, method, target, parts, version, meaning, underscores: fields.underscores, headers };
-    if fields.underscores {
-        head.refuse_ambiguous_names()?
-    }
-    Ok(head)
+    Ok(line)
 }
 
 /// What has arrived, and how far it is read.
@@ -309,10 +316,17 @@ impl<'b> Cursor<'b> {
         Ok(byte)
     }
 
-    /// The bytes up to the first that does not belong; that one must have arrived.
-    fn take_while(&mut self, mut belongs: impl FnMut(u8) -> bool) -> Result<&'b [u8], Stop> {
-        let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|&byte| !belongs(byte)).ok_or(Stop::More)?;
+    fn rest(&self) -> &'b [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// As many bytes as `length` says; the one after them must have arrived.
+    fn take(&mut self, length: impl FnOnce(&[u8]) -> usize) -> Result<&'b [u8], Stop> {
+        let rest = self.rest();
+        let length = length(rest);
+        if length >= rest.len() {
+            return Err(Stop::More);
+        }
         self.at += length;
         Ok(&rest[..length])
     }

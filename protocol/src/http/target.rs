@@ -2,6 +2,7 @@
 
 use super::error::HeadError;
 use super::fields::is_host;
+use crate::scan::find;
 
 /// A request target taken apart. Nothing is decoded yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ fn after_scheme<'b>(target: &'b [u8], scheme: &[u8]) -> Option<&'b [u8]> {
 }
 
 fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match target.iter().position(|&byte| byte == b'?') {
+    match find(target, b'?') {
         Some(at) => (&target[..at], Some(&target[at + 1..])),
         None => (target, None),
     }
@@ -90,7 +91,7 @@ fn without_dots(path: &[u8]) -> Vec<u8> {
 /// Appends the path with its escapes decoded.
 fn push_decoded(out: &mut Vec<u8>, path: &[u8]) -> Result<(), HeadError> {
     let mut rest = path;
-    while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
+    while let Some(at) = find(rest, b'%') {
         out.extend_from_slice(&rest[..at]);
         let &[_, high, low] = rest[at..].first_chunk().ok_or(HeadError::Escape)?;
         let byte = hex_digit(high).zip(hex_digit(low)).map(|(high, low)| high << 4 | low).ok_or(HeadError::Escape)?;
