@@ -8,7 +8,7 @@ target=${CARGO_TARGET_DIR:-target}
 [ -d "$cases/cases" ] || { echo "no conformance cases at $cases: skipped"; exit 0; }
 server=$(realpath "$target")/debug/imperator
 areas=(test_hello test_config_ini test_config_protocol test_config_logging test_python_load test_python_wsgi test_python_frameworks
-    test_cache test_process_life test_process_ops test_emperor test_emperor_health test_emperor_isolation test_static test_lua)
+    test_cache test_process_life test_process_ops test_process_stats test_emperor test_emperor_health test_emperor_isolation test_static test_lua)
 files=() deselect=()
 for area in "${areas[@]}"; do files+=("$cases/cases/$area.py"); done
 while read -r case _; do
