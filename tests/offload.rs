@@ -133,6 +133,24 @@ fn readers_that_never_read_leave_the_only_worker_answering_and_free_everything_w
 }
 
 #[test]
+fn downloads_are_shared_out_over_the_workers() {
+    const EACH: u64 = 10;
+    let server = started("processes = 2\n");
+    wait_for("both workers", || (server.log().matches("spawned uWSGI worker").count() == 2).then_some(()));
+    let mut open = vec![];
+    let mut requests = [0; 2];
+    for begun_before in 0..2 * EACH {
+        open.push(begun(&server.sock(), &packet("/s/big.bin", &[])));
+        requests = wait_for("its engine", || {
+            let all = stats(&server.fill("{dir}/stats")).ok()?;
+            let of = |worker: usize| all["workers"][worker]["cores"][0]["offloaded_requests"].as_u64().unwrap_or(0);
+            (of(0) + of(1) > begun_before).then(|| [of(0), of(1)])
+        });
+    }
+    assert!(requests.iter().all(|&requests| requests >= EACH / 2), "by worker: {requests:?}");
+}
+
+#[test]
 fn readers_behind_nginx_that_never_read_leave_the_only_worker_answering() {
     let server = started("");
     let nginx = Nginx::start(&server.fill("uwsgi_buffering off; location / { uwsgi_pass unix:{sock}; }"));

@@ -8,6 +8,9 @@
 //! - one that is woken although another holds fewer stands aside for a moment, so that the other one, which may be on its way, gets it;
 //! - one that stood aside in vain takes that connection, and stands aside the more rarely the more often it was in vain: whoever holds fewer is
 //!   kept busy.
+//!
+//! A worker that leaves a response to its offload engine is free at once, and would be the first again: so it goes to the end of the queue, too, and
+//! downloads are shared out over the engines.
 
 /// Milliseconds that a worker stands aside.
 pub(crate) const ASIDE_MS: u64 = 1;

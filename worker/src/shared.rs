@@ -418,9 +418,20 @@ impl<'w> Shared<'w> {
 
     /// After such a connection: the next one is for another worker, unless all of them hold more.
     pub fn queue_anew(&self, listener: usize) {
-        if self.share() == Share::Least {
-            return;
+        if self.share() != Share::Least {
+            self.stand_last(listener);
         }
+    }
+
+    /// After a response that the engine sends on: the next one is for another worker's engine.
+    pub fn let_others_send(&self, listener: usize) {
+        if self.config.scoreboard.workers() > 1 {
+            self.stand_last(listener);
+        }
+    }
+
+    /// Goes to the end of a listener's queue.
+    fn stand_last(&self, listener: usize) {
         let mut inside = self.inside();
         if inside.listening.get(listener).copied().unwrap_or(false) {
             self.listen(&mut inside, listener, false);

@@ -65,6 +65,8 @@ pub(crate) struct Thread<'s> {
     batch: Batch,
     /// This thread is the one that waits for events.
     leads: bool,
+    /// It left a response to the engine: what else there is to accept may be for other workers.
+    lent: bool,
 }
 
 /// Serves until the worker ends.
@@ -91,6 +93,7 @@ impl<'s> Thread<'s> {
             pool: Pool::default(),
             batch: Batch::default(),
             leads: false,
+            lent: false,
         }
     }
 
@@ -151,6 +154,9 @@ impl Thread<'_> {
                         self.shared.queue_anew(index);
                     }
                     self.work_on(Connection::new(socket, index, protocol));
+                    if std::mem::take(&mut self.lent) {
+                        return;
+                    }
                 }
                 // The client was gone before it was accepted, or another passing matter of its own.
                 Err(Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO | Errno::EPERM) => {}
@@ -228,6 +234,8 @@ impl Thread<'_> {
         let Some(offload) = &self.shared.offload else { return self.close(connection) };
         connection.buffer.park(&mut self.pool);
         self.shared.lend(&mut connection);
+        self.shared.let_others_send(connection.listener);
+        self.lent = true;
         offload.send(connection, pieces, next);
     }
 
