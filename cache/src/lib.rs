@@ -63,7 +63,7 @@ use std::time::Duration;
 
 pub use definition::{Definition, DefinitionError, HashKind};
 pub use layout::Sizes;
-pub use outcome::{Full, Hit, Item, Math, Refused, StoreError, Stored};
+pub use outcome::{Full, Hit, Item, Math, Refused, StoreError, Stored, Target};
 pub use stats::Stats;
 pub use store::{Damage, Restored};
 

@@ -25,6 +25,19 @@ pub struct Hit {
     pub expires: u64,
 }
 
+/// Where a value goes. A read that another process disturbs asks again, perhaps with another length.
+pub trait Target {
+    /// `length` bytes to write to; `None`: there is no room, and the read ends as a miss.
+    fn room(&mut self, length: usize) -> Option<&mut [u8]>;
+}
+
+impl Target for Vec<u8> {
+    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        self.resize(length, 0);
+        Some(self)
+    }
+}
+
 /// Which room is lacking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::hash::hash;
 use crate::lru;
 use crate::memory::{Cell, Id, Memory, NONE, ShardCell, Slot, Spread, read_bytes, same_bytes, settled};
-use crate::outcome::Hit;
+use crate::outcome::{Hit, Target};
 use crate::shard::Shard;
 use crate::shared::spin_loop;
 use crate::{Cache, expired};
@@ -26,7 +26,8 @@ struct Again;
 
 impl Cache {
     /// Copies the value of `key` into `value`, which becomes as long as it. Counts as a hit or a miss, and as use. `value` is of no meaning after a miss.
-    pub fn get(&self, key: &[u8], now: u64, value: &mut Vec<u8>) -> Option<Hit> {
+    #[inline]
+    pub fn get(&self, key: &[u8], now: u64, value: &mut impl Target) -> Option<Hit> {
         let found = self.look(key, now, |memory, slot, length| {
             copy(memory, slot, length, value)?;
             Some(Hit { expires: slot.read(Cell::Expires) })
@@ -37,6 +38,11 @@ impl Cache {
         });
         self.memory.count(if hit.is_some() { Spread::Hits } else { Spread::Misses });
         hit
+    }
+
+    /// When an item expires (unix seconds, 0: never). Counts as nothing.
+    pub fn expiry(&self, key: &[u8], now: u64) -> Option<u64> {
+        self.look(key, now, |_, slot, _| Some(slot.read(Cell::Expires))).map(|(_, expires)| expires)
     }
 
     /// Whether there is an item. Counts as nothing.
@@ -131,9 +137,8 @@ impl Cache {
 
 /// Copies a value; `None` if the slot describes no possible one.
 #[inline]
-fn copy(memory: &Memory, slot: &Slot<'_>, length: usize, value: &mut Vec<u8>) -> Option<()> {
+fn copy(memory: &Memory, slot: &Slot<'_>, length: usize, value: &mut impl Target) -> Option<()> {
     let cells = memory.value_cells(slot, length)?;
-    value.resize(length, 0);
-    read_bytes(cells, value);
+    read_bytes(cells, value.room(length)?);
     Some(())
 }

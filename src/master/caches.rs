@@ -41,7 +41,11 @@ impl CacheSet {
                     None
                 }
                 None => Some(match kept(&definition, before)? {
-                    Some(kept) => kept,
+                    Some(kept) => {
+                        // Files may be others than at the start.
+                        preload(&kept, &definition, &settings.cache)?;
+                        kept
+                    }
                     None => fresh(&definition, &settings.cache)?,
                 }),
             });
@@ -186,16 +190,8 @@ fn more(stream: &mut Stream, buffer: &mut Vec<u8>) -> Result<()> {
 // -- from files and options
 
 fn preload(cache: &Cache, definition: &Definition, settings: &CacheSettings) -> Result<()> {
-    let default = settings.all()?.first().is_some_and(|first| first.name == definition.name);
-    for preload in &settings.preloads {
-        let mine = match (&preload.cache, &preload.what) {
-            (Some(name), _) => *name == definition.name,
-            (None, PreloadWhat::File { .. }) => true,
-            (None, PreloadWhat::Item { .. }) => default,
-        };
-        if !mine {
-            continue;
-        }
+    let all = settings.all()?;
+    for preload in settings.preloads.iter().filter(|preload| preload.is_for(definition, &all)) {
         let stored = match &preload.what {
             PreloadWhat::Item { key, value } => put(cache, key, value.as_bytes()),
             PreloadWhat::File { path, gzip } => {
@@ -210,7 +206,7 @@ fn preload(cache: &Cache, definition: &Definition, settings: &CacheSettings) -> 
     Ok(())
 }
 
-/// A store may have it from the life before: the configuration's is newer.
+/// A store, or the generation before, may have it already: the configuration's is newer.
 fn put(cache: &Cache, key: &str, value: &[u8]) -> Result<(), Refused> {
     let now = now();
     cache.update(key.as_bytes(), value, absolute(0, now), now).map(|_| ())
@@ -276,6 +272,10 @@ mod tests {
         let mut get = |name: &str, key: &str| set.named(name).and_then(|c| c.get(key.as_bytes(), now(), &mut value)).map(|_| value.clone());
         assert_eq!((get("a", &path).as_deref(), get("a", "k").as_deref(), get("b", "k")), (Some(&b"page"[..]), Some(&b"v"[..]), None));
         assert_eq!(get("b", &path).map(|v| v[..2].to_vec()), Some(vec![0x1f, 0x8b]));
+        std::fs::write(&path, "another page").expect("write");
+        let reloaded = CacheSet::make(&s, &[&set]).expect("made");
+        let found = reloaded.named("a").and_then(|c| c.get(path.as_bytes(), now(), &mut value)).map(|_| value.clone());
+        assert_eq!(found.as_deref(), Some(&b"another page"[..]), "a reload reads files again");
         std::fs::remove_file(&path).expect("remove");
         let error = CacheSet::make(&s, &[]).map(|_| ()).expect_err("no file");
         assert!(format!("{error:#}").starts_with(&format!("load-file-in-cache = {path}")), "{error:#}");

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use imperator_worker::host::cache::CacheRow;
 use imperator_worker::metrics::{Kind, Row};
 
 use super::page::Page;
@@ -30,6 +31,7 @@ pub fn prometheus(path: &str, snapshot: &Snapshot, totals: &Totals, own: &[Row])
     instance(&mut page, snapshot, totals);
     workers(&mut page, &snapshot.workers);
     sockets(&mut page, snapshot);
+    caches(&mut page, &snapshot.caches);
     own_metrics(&mut page, own);
     Page { status: 200, kind: KIND, body: page.text.into() }
 }
@@ -94,6 +96,27 @@ fn sockets(page: &mut Writer, snapshot: &Snapshot) {
     }
 }
 
+type CacheValue = fn(&CacheRow) -> u64;
+
+/// Name without `uwsgi_cache_`, type, help, value.
+const CACHE_FAMILIES: [(&str, &str, &str, CacheValue); 5] = [
+    ("items", "gauge", "Items in the cache, expired ones that no sweep has found yet included.", |c| c.items),
+    ("max_items", "gauge", "Items that it can hold.", |c| c.max_items),
+    ("hits_total", "counter", "Gets that found their item.", |c| c.hits),
+    ("miss_total", "counter", "Gets that found none.", |c| c.miss),
+    ("full_total", "counter", "Writes that found no room at first.", |c| c.full),
+];
+
+/// Nothing for an instance without caches.
+fn caches(page: &mut Writer, rows: &[CacheRow]) {
+    for (name, kind, help, value) in CACHE_FAMILIES.iter().filter(|_| !rows.is_empty()) {
+        page.family(&format!("uwsgi_cache_{name}"), kind, help);
+        for row in rows {
+            page.row(&[("cache", &row.name)], value(row) as f64);
+        }
+    }
+}
+
 fn own_metrics(page: &mut Writer, rows: &[Row]) {
     for row in rows {
         let name: String = row.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
@@ -148,6 +171,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::stats::SocketRow;
+    use imperator_cache::{Definition, Stats};
 
     #[test]
     fn rows_are_escaped_and_families_are_told_once() {
@@ -176,5 +200,23 @@ mod tests {
         }
         assert_eq!(page.body.matches("# TYPE uwsgi_a_b ").count() + page.body.matches("# TYPE uwsgi_workers ").count(), 2);
         assert_eq!(prometheus("/", &snapshot, &totals, &[]).status, 404);
+        assert!(!page.body.contains("uwsgi_cache_"), "{}", page.body);
+    }
+
+    #[test]
+    fn each_cache_has_a_row_in_each_family() {
+        let definition = |name: &str| Definition { name: name.into(), items: 7, ..Definition::default() };
+        let stats = Stats { items: 3, hits: 5, misses: 2, full: 1, ..Stats::default() };
+        let caches = vec![CacheRow::of(&definition("a"), &stats), CacheRow::elsewhere(&definition("b"))];
+        let page = prometheus("/metrics", &Snapshot { caches, ..Snapshot::default() }, &Totals::default(), &[]);
+        for line in [
+            "# TYPE uwsgi_cache_items gauge\nuwsgi_cache_items{cache=\"a\"} 3\nuwsgi_cache_items{cache=\"b\"} 0\n",
+            "uwsgi_cache_max_items{cache=\"a\"} 7\n",
+            "# TYPE uwsgi_cache_hits_total counter\nuwsgi_cache_hits_total{cache=\"a\"} 5\n",
+            "uwsgi_cache_miss_total{cache=\"a\"} 2\n",
+            "uwsgi_cache_full_total{cache=\"a\"} 1\n",
+        ] {
+            assert!(page.body.contains(line), "{line} in {}", page.body);
+        }
     }
 }

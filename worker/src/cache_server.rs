@@ -72,7 +72,7 @@ pub(crate) fn answer(caches: &Caches, connection: &mut Connection, packet_length
 fn serve(caches: &Caches, client: &Client<'_>, request: &Request<'_>, value: &[u8]) -> io::Result<()> {
     let find = |key: &[u8]| {
         let mut value = vec![];
-        caches.get(key, b"", &mut value, &NoLock).map(|_| value)
+        caches.fetch(key, b"", &mut value, &NoLock).then_some(value)
     };
     match *request {
         Request::Get { key } => find(key).map_or(Ok(()), |value| client.send(&[&value_header(value.len(), 0), &value])),

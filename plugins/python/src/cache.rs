@@ -3,11 +3,10 @@
 //! Apps call these thousands of times a request, so they are C functions that take their arguments in a row ([`FASTCALL`]): pyo3's own functions, built for the
 //! stable ABI of 3.9, would make a tuple for each call.
 
-use std::cell::RefCell;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use imperator_worker::host::cache::{Caches, Math};
+use imperator_worker::host::cache::{Caches, Math, Target};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
@@ -15,13 +14,6 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::slot::Gil;
 
-thread_local! {
-    /// Values on their way to a bytes object.
-    static VALUE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A buffer that once held a value larger than this is not kept.
-const KEPT: usize = 1 << 20;
 /// `METH_FASTCALL`: in every Python since 3.7, in the headers of the stable ABI since 3.10.
 const FASTCALL: i32 = 0x80;
 
@@ -111,6 +103,48 @@ impl<'a> Arguments<'a> {
     }
 }
 
+/// A bytes object that nobody else has seen yet, with room for a value.
+struct Value<'py> {
+    py: Python<'py>,
+    /// An own reference, or null.
+    object: *mut PyObject,
+    /// There was no memory: Python has the exception.
+    failed: bool,
+}
+
+impl Value<'_> {
+    /// The object, or null if room was never asked for.
+    fn take(&mut self) -> *mut PyObject {
+        std::mem::replace(&mut self.object, std::ptr::null_mut())
+    }
+}
+
+impl Target for Value<'_> {
+    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        let size = ffi::Py_ssize_t::try_from(length).ok()?;
+        // SAFETY: `object` is null or a bytes object that only this has a reference to, and the lock is held (`py`). The bytes of a new one are set before they become a slice.
+        unsafe {
+            if self.object.is_null() || ffi::PyBytes_Size(self.object) != size {
+                ffi::Py_XDECREF(self.take());
+                self.object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
+                if self.object.is_null() {
+                    self.failed = true;
+                    return None;
+                }
+                ffi::PyBytes_AsString(self.object).write_bytes(0, length);
+            }
+            Some(std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(self.object).cast(), length))
+        }
+    }
+}
+
+impl Drop for Value<'_> {
+    fn drop(&mut self) {
+        // SAFETY: an own reference or null; the lock is held.
+        unsafe { ffi::Py_XDECREF(self.take()) }
+    }
+}
+
 type Body = fn(Python<'_>, &Caches, &Arguments<'_>) -> PyResult<*mut PyObject>;
 
 /// Checks how many arguments there are, and makes of the result what Python expects.
@@ -159,17 +193,13 @@ fn done(yes: bool) -> *mut PyObject {
 
 fn cache_get(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {
     let (key, name) = (a.bytes(py, 0)?, a.bytes(py, 1)?);
-    VALUE.with(|value| {
-        // Remote caches run without the interpreter's lock, and a finaliser may call this in the middle of itself: it gets a buffer of its own.
-        let mut other = Vec::new();
-        let mut kept = value.try_borrow_mut().ok();
-        let value = kept.as_deref_mut().unwrap_or(&mut other);
-        let found = caches.get(key, name, value, &Gil).map(|_| PyBytes::new(py, value).into_any().into_ptr());
-        if value.capacity() > KEPT {
-            *value = Vec::new();
-        }
-        Ok(found.unwrap_or_else(|| done(false)))
-    })
+    let mut value = Value { py, object: std::ptr::null_mut(), failed: false };
+    let found = caches.fetch(key, name, &mut value, &Gil);
+    match (value.failed, found) {
+        (true, _) => Err(PyErr::fetch(value.py)),
+        (false, true) => Ok(value.take()),
+        (false, false) => Ok(done(false)),
+    }
 }
 
 fn cache_set(py: Python<'_>, caches: &Caches, a: &Arguments<'_>) -> PyResult<*mut PyObject> {

@@ -81,6 +81,17 @@ pub enum PreloadWhat {
     },
 }
 
+impl Preload {
+    /// Whether it goes into a cache, which is one of `all`.
+    pub fn is_for(&self, cache: &Definition, all: &[Definition]) -> bool {
+        match (&self.cache, &self.what) {
+            (Some(name), _) => *name == cache.name,
+            (None, PreloadWhat::File { .. }) => true,
+            (None, PreloadWhat::Item { .. }) => all.first().is_some_and(|first| first.name == cache.name),
+        }
+    }
+}
+
 /// Why the caches of a configuration cannot be.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CacheSettingsError {
@@ -125,7 +136,7 @@ impl CacheSettings {
                 ("udp", !definition.udp_servers.is_empty()),
                 ("nodes", !definition.nodes.is_empty()),
                 ("sync", !definition.sync.is_empty()),
-                ("preloading", self.preloads.iter().any(|preload| preload.cache.as_ref() == Some(&definition.name))),
+                ("preloading", self.preloads.iter().any(|preload| preload.is_for(definition, &all))),
             ];
             if let Some((key, _)) = keys.into_iter().find(|(_, given)| *given) {
                 return Err(CacheSettingsError::Backend { name: definition.name.clone(), key });
@@ -208,6 +219,17 @@ mod tests {
             settings.all().expect_err("nodes").to_string(),
             "cache \"a\": nodes does not go together with backend: its items are not in this instance"
         );
+        let item = || PreloadWhat::Item { key: "k".into(), value: "v".into() };
+        let file = || PreloadWhat::File { path: "x".into(), gzip: false };
+        for (names, what, refused) in [
+            (["a", "r,backend=redis://h"], item(), false),
+            (["r,backend=redis://h", "a"], item(), true),
+            (["a", "r,backend=redis://h"], file(), true),
+        ] {
+            settings = named(&names);
+            settings.preloads.push(Preload { cache: None, what });
+            assert_eq!(settings.all().is_err(), refused, "{settings:?}");
+        }
         settings = CacheSettings { static_paths: 3, ..CacheSettings::default() };
         assert_eq!(settings.all(), Err(CacheSettingsError::None("static-cache-paths")));
         settings = CacheSettings { static_paths: 3, ..named(&["a"]) };

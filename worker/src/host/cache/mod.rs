@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 pub use figures::CacheRow;
-pub use imperator_cache::Math;
 use imperator_cache::{Cache, Definition, Refused, Stored};
+pub use imperator_cache::{Math, Target};
 use imperator_protocol::cache::{Call, Verb};
 pub use network::{Network, NotANetwork};
 use nix::time::{ClockId, clock_gettime};
@@ -156,19 +156,29 @@ impl Caches {
         Remote::parse(name, self.timeout).map(Place::Elsewhere)
     }
 
+    /// Copies the value into `value`; whether there is one.
+    #[inline]
+    pub fn fetch(&self, key: &[u8], name: &[u8], value: &mut impl Target, lock: &dyn Yield) -> bool {
+        match self.place(name) {
+            Some(Place::Here(_, cache)) => cache.get(key, now(), value).is_some(),
+            // Its expiry would be a second question.
+            Some(Place::Redis(redis)) => outside(lock, || redis.get(key)).is_some_and(|found| fill(value, &found)),
+            Some(Place::Elsewhere(_)) => self.get(key, name, value, lock).is_some(),
+            None => false,
+        }
+    }
+
     /// Copies the value into `value`; when it expires (absolute unix seconds, 0: never), or `None`.
-    pub fn get(&self, key: &[u8], name: &[u8], value: &mut Vec<u8>, lock: &dyn Yield) -> Option<u64> {
+    pub fn get(&self, key: &[u8], name: &[u8], value: &mut impl Target, lock: &dyn Yield) -> Option<u64> {
         match self.place(name)? {
             Place::Here(_, cache) => cache.get(key, now(), value).map(|hit| hit.expires),
             Place::Redis(redis) => {
                 let (found, expires) = outside(lock, || redis.get_with_expiry(key, now()))?;
-                *value = found;
-                Some(expires.unwrap_or(0))
+                fill(value, &found).then(|| expires.unwrap_or(0))
             }
             Place::Elsewhere(remote) => {
                 let reply = outside(lock, || remote.call(&call(Verb::Get, key), b"").ok())?;
-                *value = reply.value;
-                Some(reply.expires.unwrap_or(0))
+                fill(value, &reply.value).then(|| reply.expires.unwrap_or(0))
             }
         }
     }
@@ -255,8 +265,7 @@ impl Caches {
                     kept.expires(until, now);
                 }
                 if let (Ok(result), Some(nodes)) = (&done, &kept.nodes) {
-                    let mut value = vec![];
-                    let until = cache.get(key, now, &mut value).map_or(0, |hit| hit.expires);
+                    let until = cache.expiry(key, now).unwrap_or(0);
                     nodes.set(key, &result.to_le_bytes(), until, now);
                 }
                 done.map_err(|refused| kept.complain(&refused, now)).ok()
@@ -282,8 +291,10 @@ impl Caches {
             return cache.number(key, now());
         }
         let mut value = vec![];
-        let found = self.get(key, name, &mut value, lock).and_then(|_| value.try_into().ok());
-        found.map_or(0, i64::from_le_bytes)
+        if !self.fetch(key, name, &mut value, lock) {
+            return 0;
+        }
+        value.try_into().map_or(0, i64::from_le_bytes)
     }
 
     /// `None` for an unknown cache, and for one of another instance.
@@ -294,6 +305,10 @@ impl Caches {
             Place::Elsewhere(_) => None,
         }
     }
+}
+
+fn fill(target: &mut impl Target, value: &[u8]) -> bool {
+    target.room(value.len()).map(|room| room.copy_from_slice(value)).is_some()
 }
 
 impl Kept {

@@ -120,7 +120,7 @@ impl Redis {
     pub fn get_with_expiry(&self, key: &[u8], now: u64) -> Option<(Vec<u8>, Option<u64>)> {
         let value = self.get(key)?;
         let left: i64 = self.ask(cmd("PTTL").arg(self.item(key)))?;
-        Some((value, u64::try_from(left).ok().map(|left| now + left.div_ceil(1000))))
+        Some((value, u64::try_from(left).ok().map(|left| now.saturating_add(left.div_ceil(1000)))))
     }
 
     /// `expires`: seconds from now, 0: never. False if it is there already, or refused.
@@ -185,7 +185,8 @@ impl Redis {
         if !self.fits(key) {
             return None;
         }
-        let life = expires.max(0).saturating_mul(1000);
+        // What has expired already lives for as short a time as Redis can say.
+        let life = if expires < 0 { 1 } else { expires.saturating_mul(1000) };
         let operand = match math {
             Math::Add => operand,
             Math::Subtract => operand.wrapping_neg(),

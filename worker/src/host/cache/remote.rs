@@ -1,7 +1,7 @@
 //! A cache of another instance, by `NAME@ADDRESS`: modifier1 111, modifier2 17, one connection a call, as the protocol has it.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{self, TcpStream, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
@@ -133,13 +133,25 @@ impl Stream {
         }
         // As uWSGI's own addresses: without a host it is this one.
         let named = if address.starts_with(':') { format!("127.0.0.1{address}") } else { address.to_owned() };
-        let resolved = named.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
-        let stream = TcpStream::connect_timeout(&resolved, timeout)?;
+        let stream = connect_one_of(&named.to_socket_addrs()?.collect::<Vec<_>>(), timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         Ok(Self::Tcp(stream))
     }
+}
+
+/// To the first that takes the connection: a name may stand for an IPv6 address that nobody listens on and an IPv4 one. All of them share the time.
+fn connect_one_of(addresses: &[net::SocketAddr], timeout: Duration) -> io::Result<TcpStream> {
+    let each = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect_timeout(address, each.max(Duration::from_millis(1))) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 impl Read for Stream {
@@ -172,6 +184,16 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn every_address_of_a_name_is_tried() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        assert_eq!(connect_one_of(&[closed, open], TIMEOUT).unwrap().peer_addr().unwrap(), open);
+        assert_eq!(connect_one_of(&[closed], TIMEOUT).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect_one_of(&[], TIMEOUT).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 
     /// Reads one request, answers these bytes.
     fn peer(answer: Vec<u8>) -> (String, std::thread::JoinHandle<Vec<u8>>) {

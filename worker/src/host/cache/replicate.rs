@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use imperator_protocol::cache::{Datagram, SIGNATURE_LENGTH, Signed, parts};
+use nix::sys::socket::{setsockopt, sockopt};
 use sha2::Sha256;
 
 /// Values in parts that are put together at one time; the oldest makes room.
@@ -15,6 +17,11 @@ const TRANSFERS: usize = 16;
 const PATIENCE: u64 = 10;
 /// Seconds by which the clocks of two instances with a shared key may differ.
 const SKEW: u64 = 60;
+/// Bytes that may wait in a receiver's socket: a value in parts comes faster than a busy master reads. The kernel gives less to who is not root (net.core.rmem_max).
+const WAITING: usize = 8 << 20;
+/// Parts of a value that are sent in a row, and the pause between such rows: no network and no receiver takes megabytes at once.
+const ROW: usize = 2;
+const PAUSE: Duration = Duration::from_micros(500);
 /// Datagrams that are read before others have their turn.
 const AT_ONCE: usize = 64;
 
@@ -71,7 +78,12 @@ impl Sender {
                 // Unlike for any other change that is under way.
                 let transfer = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
                 let transfer = transfer ^ (u64::from(std::process::id()) << 40);
-                parts(key, value, expires, transfer).filter_map(|part| part.encode()).for_each(|bytes| self.send(&bytes, now));
+                for (index, bytes) in parts(key, value, expires, transfer).filter_map(|part| part.encode()).enumerate() {
+                    if index > 0 && index % ROW == 0 {
+                        std::thread::sleep(PAUSE);
+                    }
+                    self.send(&bytes, now);
+                }
             }
         }
     }
@@ -140,6 +152,8 @@ impl Receiver {
 
     fn over(socket: UdpSocket, key: Option<SharedKey>, largest: u64) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        // A smaller buffer loses more, and that is all.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &WAITING).or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &WAITING));
         Ok(Self { socket, key, assembly: Assembly { largest, transfers: VecDeque::new() }, buffer: vec![0; 1 << 16] })
     }
 
@@ -221,8 +235,10 @@ impl Assembly {
 /// `host:port`; without a host all addresses.
 fn resolve(address: &str) -> io::Result<SocketAddr> {
     let named = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
-    let found = named.to_socket_addrs().map_err(|e| io::Error::new(e.kind(), format!("{address}: {e}")))?.next();
-    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address}: no such host")))
+    let found: Vec<_> = named.to_socket_addrs().map_err(|e| io::Error::new(e.kind(), format!("{address}: {e}")))?.collect();
+    // Of a name that is both, uWSGI knows the IPv4 address only.
+    let found = found.iter().find(|found| found.is_ipv4()).or(found.first());
+    found.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address}: no such host")))
 }
 
 #[cfg(test)]
@@ -260,6 +276,21 @@ mod tests {
         }
         heard.pop();
         heard
+    }
+
+    #[test]
+    fn a_receiver_lets_as_much_wait_as_the_kernel_allows() {
+        let (_, receiver) = pair(None, None);
+        let limit: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
+        // The kernel doubles what it is asked for.
+        let given = nix::sys::socket::getsockopt(&receiver.socket, sockopt::RcvBuf).unwrap();
+        assert!(given >= 2 * limit.min(WAITING), "{given} of {limit}");
+    }
+
+    #[test]
+    fn a_name_that_is_both_is_its_ipv4_address() {
+        assert_eq!(resolve("localhost:7").unwrap(), "127.0.0.1:7".parse().unwrap());
+        assert_eq!(resolve("[::1]:7").unwrap(), "[::1]:7".parse().unwrap());
     }
 
     #[test]
