@@ -84,6 +84,16 @@ pub fn redirect(source: BorrowedFd<'_>, target: i32) -> Result<()> {
     }
 }
 
+/// Lets a descriptor stand for what `source` stands for, in one step: who writes to it meanwhile writes to the one or the other.
+/// An exec closes it.
+pub fn replace(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the number stays open and its owner's; only what is behind it changes.
+    match unsafe { libc::dup3(source.as_raw_fd(), target.as_raw_fd(), libc::O_CLOEXEC) } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether an exec closes it.
 pub fn set_cloexec(fd: BorrowedFd<'_>, cloexec: bool) -> Result<()> {
     let flags = if cloexec { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
@@ -172,6 +182,22 @@ mod tests {
         let owned = take_inherited(fd).unwrap();
         assert!(take_inherited(fd).is_err());
         drop(owned);
+    }
+
+    #[test]
+    fn a_descriptor_that_is_replaced_keeps_its_number_and_writes_elsewhere() {
+        use std::io::{Read, Write};
+        use std::os::unix::net::UnixStream;
+        let ((mut log, old), (new, mut reader)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let number = log.as_raw_fd();
+        replace(log.as_fd(), new.as_fd()).unwrap();
+        drop((new, old));
+        log.write_all(b"line").unwrap();
+        assert_eq!((log.as_raw_fd(), fcntl(&log, FcntlArg::F_GETFD).unwrap()), (number, FdFlag::FD_CLOEXEC.bits()));
+        drop(log);
+        let mut read = String::new();
+        reader.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "line");
     }
 
     #[test]

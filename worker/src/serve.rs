@@ -29,7 +29,7 @@ pub struct WorkerConfig {
     pub scoreboard: Scoreboard,
     /// `None` with `master = false`.
     pub link: Option<Arc<Link>>,
-    /// Takes the request lines; `None`: descriptor 2.
+    /// Takes the request lines; `None`: descriptor 2. When the log is reopened, what is behind it changes.
     pub request_log: Option<OwnedFd>,
 }
 

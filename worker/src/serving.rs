@@ -320,7 +320,7 @@ fn write_record(shared: &Shared<'_>, record: &Record<'_>, times: &mut log::Times
         return;
     }
     log::compose(&shared.format, shared.settings, record, times, line);
-    match &*shared.request_log.read().unwrap_or_else(std::sync::PoisonError::into_inner) {
+    match &shared.config.request_log {
         Some(fd) => diag::write_all(fd.as_fd(), line),
         None => diag::write_all(std::io::stderr().as_fd(), line),
     }

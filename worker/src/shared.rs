@@ -2,10 +2,10 @@
 //! drains or ends.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use imperator_sys::{process, signals};
@@ -84,8 +84,6 @@ pub(crate) struct Shared<'w> {
     pub max_requests: u64,
     /// Whether the master knows that a request was served.
     pub loyal: AtomicBool,
-    /// With log targets anew from the master: the descriptor inside is replaced in place.
-    pub request_log: RwLock<Option<OwnedFd>>,
     /// Who waits for events; `None` with one thread.
     pub lead: Option<Lead>,
     wake: BorrowedFd<'static>,
@@ -145,7 +143,6 @@ impl<'w> Shared<'w> {
             born: monotonic_ms(),
             max_requests: max_requests(&settings.limits, config.worker, settings.process.workers),
             loyal: AtomicBool::new(false),
-            request_log: RwLock::new(config.request_log.as_ref().map(OwnedFd::try_clone).transpose()?),
             lead: (settings.process.threads > 1).then(Lead::new),
             wake,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,

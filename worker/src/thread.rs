@@ -368,8 +368,11 @@ impl Thread<'_> {
                 }
             }
         }
-        if let Some(requests) = fds.next() {
-            *self.shared.request_log.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(requests);
+        // Other threads may be writing to it: the descriptor stays, and what is behind it changes.
+        if let Some((requests, current)) = fds.next().zip(self.shared.config.request_log.as_ref())
+            && let Err(error) = process::replace(current.as_fd(), requests.as_fd())
+        {
+            diag::say(&format!("the request log cannot be reopened: {error}"));
         }
     }
 
