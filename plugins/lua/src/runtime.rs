@@ -35,6 +35,7 @@ impl Runtime for LuaRuntime {
             Ok(()) => {
                 let seconds = began.elapsed().as_secs();
                 self.language.took(seconds);
+                imperator_sys::process::trim_heap(); // what loading alone needed is not each worker's to carry
                 say(&format!(
                     "{}: {cores} Lua state{} ready in {seconds} seconds",
                     self.language.name(),
