@@ -57,7 +57,7 @@ fn dispatch(functions: &[Native], lua: &Lua, mut arguments: MultiValue) -> Multi
         _ => usize::MAX,
     };
     let called = functions.get(index).map_or(Err(Error::CallbackDestructed), |function| function(lua, arguments));
-    match called.and_then(|results| Ok((true, results).into_lua_multi(lua)?)) {
+    match called.and_then(|results| (true, results).into_lua_multi(lua)) {
         Ok(results) => results,
         Err(error) => {
             let why = lua.create_string(reason(&error)).map_or(Value::Nil, Value::String);
