@@ -155,7 +155,7 @@ pub fn carbon(options: &Carbon, host: &str, snapshot: &Snapshot, on: Switches, b
     let workers = &snapshot.workers;
     let sum = |of: fn(&super::WorkerRow) -> u64| workers.iter().map(of).fold(0u64, u64::saturating_add);
     let busyness: Vec<u64> = workers.iter().enumerate().map(|(n, w)| share(w.running_time, before.running.get(n), before.micros)).collect();
-    let averages: Vec<u64> =
+    let averages: Vec<Option<u64>> =
         workers.iter().enumerate().map(|(n, w)| average(w, before.requests.get(n).copied(), &options.idle_avg)).collect();
     let alive = workers.iter().filter(|w| w.status != "cheap").count() as u64;
     let of_alive = |total: u64| total / alive.max(1);
@@ -165,7 +165,9 @@ pub fn carbon(options: &Carbon, host: &str, snapshot: &Snapshot, on: Switches, b
         line("rss_size", sum(|w| w.rss));
         line("vsz_size", sum(|w| w.vsz));
     }
-    line("avg_rt", of_alive(averages.iter().sum()));
+    if let Some(total) = averages.iter().copied().flatten().reduce(u64::saturating_add) {
+        line("avg_rt", of_alive(total));
+    }
     line("tx", sum(|w| w.tx));
     line("busyness", of_alive(busyness.iter().sum()));
     line("active_workers", alive);
@@ -180,7 +182,9 @@ pub fn carbon(options: &Carbon, host: &str, snapshot: &Snapshot, on: Switches, b
             of("rss_size", w.rss);
             of("vsz_size", w.vsz);
         }
-        of("avg_rt", averages[n]);
+        if let Some(average) = averages[n] {
+            of("avg_rt", average);
+        }
         of("tx", w.tx);
         of("busyness", busyness[n]);
     }
@@ -196,14 +200,19 @@ fn share(running: u64, before: Option<&u64>, micros: u64) -> u64 {
     (u128::from(spent) * 100 / u128::from(micros.max(1))).min(100) as u64
 }
 
-/// `carbon-idle-avg`: what a worker without requests since the last push had on average.
-fn average(row: &super::WorkerRow, requests_before: Option<u64>, idle: &str) -> u64 {
-    if idle == "zero" && requests_before == Some(row.requests) { 0 } else { row.avg_rt }
+/// `carbon-idle-avg`: what is told of a worker without requests since the last push. `None`: nothing.
+fn average(row: &super::WorkerRow, requests_before: Option<u64>, idle: &str) -> Option<u64> {
+    match idle {
+        "zero" if requests_before == Some(row.requests) => Some(0),
+        "none" if requests_before == Some(row.requests) => None,
+        _ => Some(row.avg_rt),
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::WorkerRow;
     use super::*;
 
     fn rows() -> Vec<Row> {
@@ -250,6 +259,16 @@ mod tests {
         );
         for line in ["uwsgi.a_b.shop.requests 0 99\n", "uwsgi.a_b.shop.cheaped_workers 0 99\n", "uwsgi.a_b.shop.metrics.level -3 99\n"] {
             assert!(text.contains(line), "{line} in {text}");
+        }
+        let busy = WorkerRow { requests: 5, avg_rt: 40, ..WorkerRow::default() };
+        for (idle, before, told) in [
+            ("last", Some(5), Some(40)),
+            ("zero", Some(5), Some(0)),
+            ("none", Some(5), None),
+            ("none", Some(4), Some(40)),
+            ("zero", None, Some(40)),
+        ] {
+            assert_eq!(average(&busy, before, idle), told, "{idle} {before:?}");
         }
         assert_eq!((share(700, Some(&200), 1000), share(5000, None, 1000)), (50, 100));
     }

@@ -99,7 +99,7 @@ pub struct SocketRow {
     pub can_offload: u8,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct WorkerRow {
     pub id: u32,
     pub pid: i32,

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use imperator_worker::control::App;
 use imperator_worker::host::Host;
 use imperator_worker::language::{After, Language};
+use imperator_worker::languages::ask;
 use imperator_worker::request::Request;
 use imperator_worker::settings::RequestSettings;
 use pyo3::ffi;
@@ -21,7 +22,7 @@ use crate::responder::Callables;
 use crate::response::{FileWrapper, Options};
 use crate::slot::Slot;
 use crate::wsgi::{Body, Trouble};
-use imperator_worker::mounts::{Ask, choose};
+use imperator_worker::mounts::choose;
 
 /// An app that is loaded.
 pub struct Mounted {
@@ -124,15 +125,7 @@ impl PythonLanguage {
         {
             return Ok(Chosen { app: Some((0, only.clone())), moved: None, recycle: false });
         }
-        let ask = Ask {
-            app_id: request.var(b"UWSGI_APPID"),
-            script_name: request.var(b"SCRIPT_NAME"),
-            path_info: request.var(b"PATH_INFO").unwrap_or_default(),
-            host: request.var(b"HTTP_HOST"),
-            server_name: request.var(b"SERVER_NAME"),
-            modifier1: request.modifier1(),
-        };
-        let answer = choose(&apps.points, settings, &ask);
+        let answer = choose(&apps.points, settings, &ask(request));
         let exact = answer.app.and_then(|id| Some((id, apps.apps.get(id)?.clone())));
         let fallback = apps.apps.first().filter(|_| !settings.no_default_app).map(|app| (0, app.clone()));
         let full = apps.apps.len() >= settings.max_apps as usize;

@@ -12,7 +12,7 @@ pub struct Definition {
     pub oid: String,
     pub kind: Kind,
     pub initial: i64,
-    /// Seconds between collections of an accumulator, and after which a file is read again; at least 1.
+    /// Seconds between collections of an accumulator, at least 1. (All others are worked out whenever somebody asks.)
     pub freq: u32,
     /// Back to `initial` after each push.
     pub reset_after_push: bool,
