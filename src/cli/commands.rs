@@ -1,15 +1,13 @@
 //! Commands of uWSGI's command line that start nothing.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::stream::Stream;
 use super::{VERSION, complain, help, print};
 use crate::config::Command;
 
@@ -79,7 +77,7 @@ fn ping(address: &str, timeout: u32) -> i32 {
 
 fn answer(address: &str, timeout: Duration) -> Result<Vec<u8>> {
     let mut stream = Stream::connect(address, timeout)?;
-    stream.write_all(&[PING, 0, 0, 0]).with_context(|| format!("ping to {address}"))?;
+    stream.ask(&[PING, 0, 0, 0]).with_context(|| format!("ping to {address}"))?;
     let mut head = [0; 4];
     stream.read_exact(&mut head).with_context(|| format!("no answer from {address}"))?;
     let [PING, low, high, 1] = head else { bail!("{address} does not answer pings") };
@@ -88,57 +86,9 @@ fn answer(address: &str, timeout: Duration) -> Result<Vec<u8>> {
     Ok(warning)
 }
 
-/// A connection to `host:port`, a path or `@name`.
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn connect(address: &str, timeout: Duration) -> Result<Self> {
-        let stream = match address.rsplit_once(':') {
-            Some((host, port)) => Self::tcp(if host.is_empty() { "127.0.0.1" } else { host }, port, timeout),
-            None => Self::unix(address, timeout),
-        };
-        stream.with_context(|| format!("cannot connect to {address}"))
-    }
-
-    fn tcp(host: &str, port: &str, timeout: Duration) -> Result<Self> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let address = (host, port.parse::<u16>().context("the port")?).to_socket_addrs()?.next().context("no such host")?;
-        let stream = TcpStream::connect_timeout(&address, timeout)?;
-        stream.set_read_timeout(Some(timeout))?;
-        Ok(Self::Tcp(stream))
-    }
-
-    fn unix(path: &str, timeout: Duration) -> Result<Self> {
-        let stream = match path.strip_prefix('@') {
-            Some(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?,
-            None => UnixStream::connect(path)?,
-        };
-        stream.set_read_timeout(Some(timeout))?;
-        Ok(Self::Unix(stream))
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write)),
-            Self::Unix(stream) => stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write)),
-        }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
 

@@ -7,6 +7,9 @@ use crate::config::table::{CHAPTERS, Spec, Status};
 const USAGE: &str = "\
 Usage: imperator [OPTION...] [FILE]     run an instance or an emperor; FILE is .ini, .xml, .yaml, .json or .lua
        imperator check FILE...          say what a configuration means and what is wrong with it; starts nothing
+       imperator ps|top|why|log|stats|reload|stop|start [NAME|FILE]
+                                        look at an instance (FILE) or at the vassals of an emperor (NAME, or nothing), and steer them:
+                                        `imperator ps --help`
        imperator options [--markdown]   the options, one a line or as a page of the manual
        imperator help                   this text
 

@@ -4,7 +4,9 @@ mod cache;
 mod check;
 mod commands;
 mod help;
+mod operator;
 mod options;
+mod stream;
 
 use std::io::Write;
 
@@ -22,7 +24,7 @@ pub fn verb(argv: &[String], env: &[(String, String)]) -> Option<i32> {
         "cache" => Some(cache::run(argv.get(2..).unwrap_or_default(), env)),
         "options" => Some(options::run(argv.get(2..).unwrap_or_default())),
         "help" => Some(run(&Command::Help)),
-        _ => None,
+        word => operator::Verb::of(word).map(|verb| operator::run(verb, argv.get(2..).unwrap_or_default(), env)),
     }
 }
 
