@@ -13,4 +13,5 @@ pub mod pipe;
 pub mod privileges;
 pub mod sockets;
 pub mod stats;
+pub mod systemd;
 pub mod watch;

@@ -49,14 +49,13 @@ fn exec_url(path: &Path) -> OsString {
 /// The environment of a vassal: the emperor's own, where `UWSGI_VASSAL_X` has become `UWSGI_X`. What the emperor itself was configured with
 /// (`UWSGI_EMPEROR...`) is left out, or every vassal would be an emperor over the same directory.
 pub fn environment(own: impl Iterator<Item = (OsString, OsString)>, pipe: i32, zerg: u32) -> Vec<(OsString, OsString)> {
-    const DROPPED: [&[u8]; 2] = [b"UWSGI_RELOADS", b"NOTIFY_SOCKET"];
     let mut env: Vec<(OsString, OsString)> = Vec::new();
     let mut passed = Vec::new();
     for (name, value) in own {
         let bytes = name.as_bytes();
         if let Some(rest) = bytes.strip_prefix(b"UWSGI_VASSAL_") {
             passed.push((OsString::from_vec([b"UWSGI_", rest].concat()), value));
-        } else if !DROPPED.contains(&bytes) && !bytes.starts_with(b"UWSGI_EMPEROR") && bytes != b"UWSGI_BROODLORD_NUM" {
+        } else if !is_ours(bytes) && !bytes.starts_with(b"UWSGI_EMPEROR") && bytes != b"UWSGI_BROODLORD_NUM" {
             env.push((name, value));
         }
     }
@@ -67,6 +66,11 @@ pub fn environment(own: impl Iterator<Item = (OsString, OsString)>, pipe: i32, z
         env.push(("UWSGI_BROODLORD_NUM".into(), zerg.to_string().into()));
     }
     env
+}
+
+/// What the emperor was told by whoever started it, and by its reloads.
+fn is_ours(name: &[u8]) -> bool {
+    name == b"UWSGI_RELOADS" || crate::systemd::VARIABLES.iter().any(|own| own.as_bytes() == name)
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ pub mod core;
 mod demand;
 pub mod inside;
 mod launch;
-mod notify;
 mod poller;
 mod setup;
 mod shell;

@@ -21,7 +21,6 @@ use super::Place;
 use super::above::Above;
 use super::aside::Asides;
 use super::core::{Core, Policy};
-use super::notify::Notify;
 use super::poller::{Poller, What};
 use super::shell::{End, Shell};
 use super::sources::{Monitor, Rules, monitor};
@@ -31,6 +30,7 @@ use crate::logs::Logs;
 use crate::master::{Waiting, detach};
 use crate::privileges;
 use crate::stats::{StatsServer, Style};
+use crate::systemd::{Phase, Systemd};
 
 pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     diag::install(settings.log.date.as_deref());
@@ -99,6 +99,12 @@ impl Outfit {
     }
 }
 
+fn systemd() -> Option<Systemd> {
+    let env: Vec<(String, String)> =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    Systemd::new(|name| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()), Phase::Starting)
+}
+
 fn name_process(settings: &Settings, place: Place) {
     let _ = nix::sys::prctl::set_name(c"emperor");
     let title = match (&settings.emperor.procname, place) {
@@ -150,7 +156,7 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
     let signals = catch_signals()?;
     let watch =
         Watch::new().inspect_err(|e| tracing::warn!("[emperor] no inotify ({e}): files are looked at every emperor-freq seconds")).ok();
-    let notify = if place == Place::First { Notify::from_environment() } else { None };
+    let systemd = if place == Place::First { systemd() } else { None };
     let mut shell = Shell {
         settings: Rc::new(settings.clone()),
         rules,
@@ -167,7 +173,7 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
         asides: Asides::default(),
         stats,
         above,
-        notify,
+        systemd,
         program: own_program(),
         namespaces,
         capabilities,

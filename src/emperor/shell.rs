@@ -21,12 +21,12 @@ use super::above::{Above, Order};
 use super::aside::Asides;
 use super::core::{Action, Core, Exit, Key, Now};
 use super::demand::Demand;
-use super::notify::Notify;
 use super::poller::{Poller, What};
 use super::sources::{Monitor, Rules};
 use super::watch::Watch;
 use crate::logs::Logs;
 use crate::stats::StatsServer;
+use crate::systemd::{Phase, Systemd};
 
 /// Between two looks at the sources when every change is announced by the kernel.
 pub(super) const CALM_SCAN_MS: u64 = 60_000;
@@ -51,7 +51,7 @@ pub struct Shell {
     pub(super) asides: Asides,
     pub(super) stats: Option<StatsServer>,
     pub(super) above: Option<Above>,
-    pub(super) notify: Option<Notify>,
+    pub(super) systemd: Option<Systemd>,
     /// The binary that vassals are started with, as it was found at our own start.
     pub(super) program: OsString,
     pub(super) namespaces: CloneFlags,
@@ -99,9 +99,7 @@ impl Shell {
     pub fn run(mut self) -> anyhow::Result<End> {
         self.scan();
         loop {
-            if let Some(notify) = &mut self.notify {
-                notify.governing(self.core.governed());
-            }
+            self.tell_systemd();
             let deadline = self.next_deadline();
             let timeout = deadline.map(|at| at.saturating_sub(monotonic_ms()));
             for what in self.poller.wait(timeout).context("epoll")? {
@@ -115,12 +113,23 @@ impl Shell {
         }
     }
 
+    fn tell_systemd(&mut self) {
+        let Some(systemd) = &mut self.systemd else { return };
+        let (phase, status) = match (self.core.is_ending(), self.core.governed()) {
+            (true, _) => (Phase::Stopping, "The Emperor ends".to_owned()),
+            (false, vassals) => (Phase::Ready, format!("The Emperor is governing {vassals} vassals")),
+        };
+        systemd.update(phase, &status);
+        systemd.on_deadline(monotonic_ms());
+    }
+
     fn next_deadline(&self) -> Option<u64> {
         let scan = (!self.core.is_ending()).then_some(self.scan_at);
         let in_ms = |at: Instant| monotonic_ms() + at.saturating_duration_since(Instant::now()).as_millis() as u64 + 1;
         let stats = self.stats.as_ref().and_then(StatsServer::next_deadline).map(in_ms);
         let logs = self.logs.as_ref().and_then(Logs::next_deadline).map(in_ms);
-        [self.core.next_deadline(now()), logs, scan, stats, self.asides.next_deadline()].into_iter().flatten().min()
+        let watchdog = self.systemd.as_ref().and_then(Systemd::next_deadline);
+        [self.core.next_deadline(now()), logs, scan, stats, self.asides.next_deadline(), watchdog].into_iter().flatten().min()
     }
 
     fn serve(&mut self, what: What) {
@@ -159,6 +168,8 @@ impl Shell {
                 Ok(Signal::SIGCHLD) => self.reap(),
                 Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => self.begin_end(End::Exit(0)),
                 Ok(Signal::SIGHUP) => {
+                    // It is done when all vassals were told: how each of them takes it is in `imperator ps`.
+                    self.systemd.iter_mut().for_each(Systemd::reloading);
                     let actions = self.core.reload_all(now());
                     self.act(actions);
                 }
@@ -200,9 +211,6 @@ impl Shell {
         }
         self.end = end;
         tracing::info!("[emperor] the end: stopping all vassals");
-        if let Some(notify) = &self.notify {
-            notify.ending();
-        }
         let actions = self.core.end(now());
         self.act(actions);
         self.asides.hurry(monotonic_ms() + self.core.policy.end_mercy_ms + LAST_HOOKS_MS);

@@ -34,6 +34,7 @@ mod shim;
 mod signals;
 mod single;
 mod spawn;
+mod supervised;
 mod timers;
 mod vassal;
 mod zerg;

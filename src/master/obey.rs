@@ -7,6 +7,7 @@ use super::decide::{Event, Haste};
 use super::order::Order;
 use super::running::Master;
 use super::{signals, vassal};
+use crate::systemd::Systemd;
 
 impl Master {
     pub(super) fn on_signals(&mut self) {
@@ -33,6 +34,9 @@ impl Master {
 
     /// Does what somebody asks for.
     pub(super) fn obey(&mut self, order: &Order) {
+        if matches!(order, Order::Reload | Order::BrutalReload) {
+            self.systemd.iter_mut().for_each(Systemd::reloading);
+        }
         match order {
             Order::Reload => self.tell(Event::Reload { brutal: false }),
             Order::BrutalReload => self.tell(Event::Reload { brutal: true }),

@@ -40,6 +40,7 @@ use crate::hooks::Reaction;
 use crate::identity::Vacuum;
 use crate::logs::Logs;
 use crate::sockets::{Bound, Inherited};
+use crate::systemd::{Phase, Systemd};
 
 pub struct Master {
     pub(super) start: Start,
@@ -54,6 +55,7 @@ pub struct Master {
     pub(super) logs: Logs,
     /// The pipe of a vassal.
     pub(super) emperor: Option<File>,
+    pub(super) systemd: Option<Systemd>,
     /// The emperor that is part of this instance.
     pub(super) inside: Inside,
     /// What hooks made of signals (`unix_signal`).
@@ -89,6 +91,7 @@ pub struct Master {
 impl Master {
     pub fn new(start: Start, signals: SignalFd, logs: Logs, started_at: u64) -> Result<Self> {
         let poll = Poll::new()?;
+        let systemd = Systemd::new(|name| start.var(name), Phase::Starting);
         poll.add(&signals, Source::Signals)?;
         poll.add(&logs, Source::Service(LOGS))?;
         Ok(Self {
@@ -103,6 +106,7 @@ impl Master {
             pushes: Pushes::default(),
             logs,
             emperor: None,
+            systemd,
             inside: Inside::default(),
             reactions: vec![],
             events: VecDeque::new(),
@@ -138,6 +142,7 @@ impl Master {
     /// Takes over what the life before the exec left.
     pub fn resume(start: Start, signals: SignalFd, logs: Logs, state: State) -> Result<Self> {
         let mut master = Self::new(start, signals, logs, state.started_at)?;
+        master.systemd = Systemd::new(|name| master.start.var(name), Phase::Reloading);
         master.instance = state.instance;
         master.reloads = state.reloads;
         master.vacuum = state.vacuum;
@@ -204,7 +209,7 @@ impl Master {
             let configured = |s: &imperator_worker::settings::Socket| s.address.trim() == bound.label.key;
             let settings = self.runtimes.last_key_value().map(|(_, r)| r.settings.clone());
             if let Some(fd) = named(&bound.label.key).filter(|_| !settings.is_some_and(|s| s.sockets.iter().any(configured))) {
-                all.push(Inherited { fd });
+                all.push(Inherited { fd, protocol: Some(bound.label.protocol) });
             }
         }
         all
@@ -228,6 +233,7 @@ impl Master {
                 return Ok(code);
             }
             let now = monotonic_ms();
+            self.tell_systemd(now);
             let deadlines = [
                 self.instance.next_deadline(),
                 self.timers.next(),
@@ -241,6 +247,7 @@ impl Master {
                 self.peers_rest(),
                 self.meter.due,
                 self.pushes.next(),
+                self.systemd.as_ref().and_then(Systemd::next_deadline),
             ];
             for source in self.poll.wait(deadlines.into_iter().flatten().min(), now)? {
                 self.on_ready(source);

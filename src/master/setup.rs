@@ -31,6 +31,7 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     let settings = &loaded.settings;
     let signals = signals::open()?;
     imperator_sys::process::cloexec_from_3()?;
+    let inherited = inherited(settings, start);
     let vassal = start.var(super::vassal::FD_ENV).is_some();
     let waiting = if vassal { Waiting::default() } else { daemon::detach(settings)? };
     let python = if wants_pid_namespace(settings) && settings.wants_python() { shim::behind(settings, start) } else { None };
@@ -46,7 +47,7 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     let hooks = Hooks::parse(&settings.hooks)?;
     hooks.run("asap")?;
     surroundings(&settings, start)?;
-    let inherited = inherited(&settings, start);
+    let start = &still_ours(start, &inherited);
     let listeners = listen(&settings, &[], &inherited)?;
     free_standard_input(&settings)?;
     write_pidfiles(&settings.process, Moment::Early, std::process::id() as i32)?;
@@ -148,6 +149,17 @@ fn mask(settings: &Settings) {
     if let Some(mask) = settings.socket_options.umask {
         umask(Mode::from_bits_truncate(mask));
     }
+}
+
+/// This process may be another one than systemd has started (`daemonize`, a namespace of pids): the sockets are its own all the same, also to its
+/// reloads.
+fn still_ours(start: &Start, inherited: &[Inherited]) -> Start {
+    let mut start = start.clone();
+    if inherited.iter().any(|socket| socket.fd != 0) {
+        let pid = std::process::id().to_string();
+        start.env.iter_mut().filter(|(key, _)| key == "LISTEN_PID").for_each(|(_, value)| value.clone_from(&pid));
+    }
+    start
 }
 
 fn inherited(settings: &Settings, start: &Start) -> Vec<Inherited> {

@@ -201,8 +201,7 @@ fn quiet_signals() -> Result<()> {
 /// The environment of the app: that of the start, less what is only ours, with `env` and `unenv`. (`UWSGI_EMPEROR_FD` stays, as in uWSGI: apps look at
 /// it to know that they are vassals. The descriptor itself is the master's alone.)
 pub fn environment(start: &Start, settings: &Settings) -> Vec<(String, String)> {
-    let ours = [BOOT_ENV, STATE_ENV, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
-    let mut env: Vec<_> = start.env.iter().filter(|(key, _)| !ours.contains(&key.as_str())).cloned().collect();
+    let mut env: Vec<_> = start.env.iter().filter(|(key, _)| !is_ours(key)).cloned().collect();
     for line in &settings.process.env {
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
         env.retain(|(k, _)| k != key);
@@ -212,12 +211,16 @@ pub fn environment(start: &Start, settings: &Settings) -> Vec<(String, String)> 
     env
 }
 
+/// Variables that are the master's alone.
+fn is_ours(name: &str) -> bool {
+    [BOOT_ENV, STATE_ENV].contains(&name) || crate::systemd::VARIABLES.contains(&name)
+}
+
 /// What `putenv` hooks changed in this process since its start.
 fn put_by_hooks(start: &Start, env: &mut Vec<(String, String)>) {
-    let bookkeeping =
-        [BOOT_ENV, STATE_ENV, super::RELOADS_ENV, "UWSGI_EMPEROR_FD", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+    let bookkeeping = |key: &str| is_ours(key) || [super::RELOADS_ENV, super::vassal::FD_ENV].contains(&key);
     for (key, value) in std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))) {
-        if !bookkeeping.contains(&key.as_str()) && !start.env.iter().any(|(k, v)| (k, v) == (&key, &value)) {
+        if !bookkeeping(&key) && !start.env.iter().any(|(k, v)| (k, v) == (&key, &value)) {
             env.retain(|(k, _)| *k != key);
             env.push((key, value));
         }

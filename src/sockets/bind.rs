@@ -117,6 +117,24 @@ fn inherited(number: i32, backlog: i32) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Whether a socket listens where `address` asks for one.
+pub(super) fn listens_at(fd: BorrowedFd<'_>, address: &Address) -> bool {
+    let Ok(real) = getsockname::<SockaddrStorage>(fd.as_raw_fd()) else { return false };
+    let unix = real.as_unix_addr();
+    match address {
+        Address::Tcp(wanted) => {
+            let v4 = real.as_sockaddr_in().map(|a| SocketAddr::from((a.ip(), a.port())));
+            let found = v4.or_else(|| real.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port()))));
+            // systemd's `ListenStream=3031` is [::]:3031, for both families.
+            let all = |a: &SocketAddr| a.ip().is_unspecified();
+            found.is_some_and(|f| f == *wanted || (f.port() == wanted.port() && all(&f) && all(wanted)))
+        }
+        Address::Unix(path) => unix.and_then(|u| u.path()).is_some_and(|p| p == super::absolute(path)),
+        Address::Abstract(name) => unix.and_then(|u| u.as_abstract()) == Some(name),
+        Address::Inherited(_) | Address::Shared(_) => false,
+    }
+}
+
 /// Where it really listens, as configurations write it, and the port.
 pub(super) fn actual(fd: BorrowedFd<'_>) -> Option<(String, Option<u16>)> {
     let address: SockaddrStorage = getsockname(fd.as_raw_fd()).ok()?;

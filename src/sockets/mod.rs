@@ -75,12 +75,13 @@ impl fmt::Display for Label {
 }
 
 /// All sockets that the settings ask for, in their order. Those of `kept` (what the running generations listen on) that are asked for again are
-/// shared. `inherited` are those of systemd or inetd.
+/// shared. `inherited` are those of systemd or inetd: one that listens where a `socket` line would takes that line's place and protocol, as in uWSGI.
 ///
 /// # Errors
 /// The first one that cannot be had.
 pub fn bind_all(settings: &Settings, kept: &[Bound], inherited: &[Inherited]) -> Result<Vec<Bound>, BindError> {
     let backlog = backlog(settings.socket_options.backlog)?;
+    let mut passed = passed(settings, kept, inherited, backlog)?;
     let mut all: Vec<Bound> = zergs(settings, kept)?;
     for socket in own_sockets(settings, &all) {
         let failed = |cause: String| BindError { address: socket.address.clone(), cause };
@@ -91,22 +92,31 @@ pub fn bind_all(settings: &Settings, kept: &[Bound], inherited: &[Inherited]) ->
         }
         let bound = match kept.iter().find(|bound| bound.label.key == key) {
             Some(old) => Bound { fd: old.fd.clone(), label: Label { protocol: socket.protocol, ..old.label.clone() } },
+            None if let Some(at) = passed.iter().position(|bound| bind::listens_at(bound.fd.as_fd(), &address)) => {
+                let bound = passed.remove(at);
+                Bound { fd: bound.fd, label: Label { protocol: socket.protocol, key, ..bound.label } }
+            }
             None => make(text, &address, key, socket.protocol, &settings.socket_options, backlog).map_err(|e| failed(explain(&e)))?,
         };
         all.push(bound);
     }
-    for socket in inherited {
-        let (text, failed) = (socket.to_string(), |e| BindError { address: socket.to_string(), cause: explain(&e) });
-        let bound = match kept.iter().find(|bound| bound.label.key == text) {
-            Some(old) => old.clone(),
-            None => {
-                let address = Address::Inherited(socket.fd);
-                make(&text, &address, text.clone(), Protocol::Uwsgi, &settings.socket_options, backlog).map_err(failed)?
-            }
-        };
-        all.push(bound);
-    }
+    all.extend(passed);
     Ok(all)
+}
+
+/// Sockets of whoever started us. Their files are not ours to remove.
+fn passed(settings: &Settings, kept: &[Bound], inherited: &[Inherited], backlog: i32) -> Result<Vec<Bound>, BindError> {
+    let options = &settings.socket_options;
+    let each = inherited.iter().map(|socket| {
+        let text = socket.to_string();
+        if let Some(old) = kept.iter().find(|bound| bound.label.key == text) {
+            return Ok(old.clone());
+        }
+        let protocol = socket.protocol.unwrap_or(options.protocol);
+        make(&text, &Address::Inherited(socket.fd), text.clone(), protocol, options, backlog)
+            .map_err(|e| BindError { address: text, cause: explain(&e) })
+    });
+    each.collect()
 }
 
 /// Those of all zerg servers.

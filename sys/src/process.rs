@@ -163,6 +163,11 @@ pub fn monotonic_ms() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() as u64 * 1000 + t.tv_nsec() as u64 / 1_000_000)
 }
 
+/// The same in microseconds.
+pub fn monotonic_us() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() as u64 * 1_000_000 + t.tv_nsec() as u64 / 1000)
+}
+
 /// The same clock as of the last timer tick: a few milliseconds behind at most, for a fifth of the price.
 pub fn coarse_ms() -> u64 {
     let clock = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;

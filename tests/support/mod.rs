@@ -48,6 +48,14 @@ pub fn venv() -> PathBuf {
     venv
 }
 
+/// The server's executable, with the extension beside it.
+pub fn binary() -> &'static str {
+    let binary = env!("CARGO_BIN_EXE_imperator");
+    let extension = Path::new(binary).with_file_name("libimperator_python.so");
+    assert!(extension.exists(), "no {}: `cargo build --workspace` first (make test does)", extension.display());
+    binary
+}
+
 /// One running server and its directory; killed with all its processes when dropped.
 pub struct Server {
     pub dir: tempfile::TempDir,
@@ -96,12 +104,15 @@ impl Server {
 
     /// Starts the binary with these arguments, in its directory, its log in `server.log`.
     pub fn start(&mut self, args: &[&str]) -> &mut Self {
-        let binary = env!("CARGO_BIN_EXE_imperator");
-        let extension = Path::new(binary).with_file_name("libimperator_python.so");
-        assert!(extension.exists(), "no {}: `cargo build --workspace` first (make test does)", extension.display());
+        let mut command = Command::new(binary());
+        command.args(args.iter().map(|a| self.fill(a)));
+        self.start_by(command)
+    }
+
+    /// The same by a command that was prepared (another environment, a wrapper).
+    pub fn start_by(&mut self, mut command: Command) -> &mut Self {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("server.log")).expect("the log");
-        let child = Command::new(binary)
-            .args(args.iter().map(|a| self.fill(a)))
+        let child = command
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))

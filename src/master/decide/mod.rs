@@ -17,7 +17,7 @@ mod reload;
 mod sos;
 mod stop;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod workers;
 
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use nix::libc::{SIGHUP, SIGINT, SIGKILL};
 
 use super::*;
 
-pub(super) fn policy(workers: u32) -> Policy {
+pub(in crate::master) fn policy(workers: u32) -> Policy {
     Policy {
         workers,
         initial: workers,
@@ -46,7 +46,7 @@ fn bring_up(instance: &mut Instance, policy: Policy, now: Ms) -> Vec<Action> {
     deeds(out)
 }
 
-pub(super) fn running(workers: u32) -> Instance {
+pub(in crate::master) fn running(workers: u32) -> Instance {
     let mut instance = Instance::default();
     bring_up(&mut instance, policy(workers), 0);
     instance
