@@ -11,7 +11,7 @@ use super::handover;
 use super::poll::{Poll, Source};
 use super::running::Master;
 use super::services::ANSWERS;
-use crate::stats::{Page, StatsServer, Style, Totals, prometheus};
+use crate::stats::{Page, StatsServer, Style, prometheus};
 
 /// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +127,8 @@ impl Master {
         match question {
             Question::Stats => Page::json(self.stats()),
             Question::Prometheus => {
-                prometheus(path, &self.snapshot(true), &Totals { reloads: self.reloads, started_at: self.started_at }, &self.own_metrics())
+                let snapshot = self.snapshot(true);
+                prometheus(path, &snapshot, &self.totals(&snapshot), &self.own_metrics())
             }
             Question::Health => self.health(path),
         }

@@ -49,6 +49,8 @@ pub struct State {
     /// What changes of caches are taken on.
     #[serde(default)]
     pub cache_peers: super::caching::KeptPeers,
+    #[serde(default)]
+    pub tally: super::tally::Tally,
 }
 
 /// One generation's descriptors.

@@ -35,6 +35,7 @@ mod signals;
 mod single;
 mod spawn;
 mod supervised;
+mod tally;
 mod timers;
 mod vassal;
 mod zerg;

@@ -43,6 +43,7 @@ impl Master {
         }
         let Some((generation, worker)) = self.instance.worker_of(pid) else { return };
         self.on_worker(generation, worker);
+        self.tally_end(generation, worker, how);
         if let Some(runtime) = self.runtimes.get_mut(&generation) {
             runtime.note_end(worker);
             if let Some(control) = runtime.workers.remove(&worker) {

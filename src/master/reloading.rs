@@ -26,6 +26,7 @@ impl Master {
     pub(super) fn reload(&mut self, brutal: bool) {
         match setup::load(&self.start) {
             Err(error) => {
+                self.tally.reload_failed(&format!("the configuration has errors: {error}"));
                 say(&format!("*** reload refused, nothing changes: the configuration has errors ***\n{error}"));
                 self.reassure_emperor();
             }
@@ -36,6 +37,7 @@ impl Master {
                 self.logs.finish();
                 let state = self.state(brutal);
                 let error = handover::exec(&state, &self.start.argv, &self.start.env);
+                self.tally.reload_failed(&format!("{error:#}"));
                 say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
             }
         }
@@ -77,6 +79,7 @@ impl Master {
             zerg: self.zerg.as_ref().map(ZergServer::handover).unwrap_or_default(),
             daemons: self.daemons.handover(),
             crons: self.crons.handover(),
+            tally: self.tally.clone(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Master {
 
     /// The newer generation failed.
     pub(super) fn serves_on(&mut self, generation: u64) {
+        self.tally.reload_failed("the app could not be loaded; the log says why");
         let Some(settings) = self.runtimes.get(&generation).map(|r| r.settings.clone()) else { return };
         self.last_settings = Some(settings.clone());
         // Addresses, the FIFO and touched files are those of the settings that hold again.

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use imperator_worker::log::diag::say;
 
-use super::decide::{Life, Slot};
+use super::decide::{Life, Slot, Stage};
 use super::running::Master;
 use super::runtime::Runtime;
-use crate::stats::{MetricRows, Snapshot, SocketRow, WorkerState, json};
+use crate::stats::{Extra, Histogram, MetricRows, Snapshot, SocketRow, Totals, WorkerState, json, measure};
 
 impl Master {
     /// The generation that serves, or is about to.
@@ -38,6 +38,27 @@ impl Master {
         snapshot.with_sockets(rows.collect()).with_workers(&runtime.scoreboard, &workers, cores)
     }
 
+    /// What stands in no worker's row. `snapshot` is the one that it goes with.
+    pub(super) fn totals(&self, snapshot: &Snapshot) -> Totals {
+        let running: Vec<(u32, i32)> = snapshot.workers.iter().filter(|w| w.pid > 0).map(|w| (w.id, w.pid)).collect();
+        let board = self.current().map(|(_, runtime)| runtime);
+        Totals {
+            extra: self.extra(),
+            durations: board.map(|r| Histogram::of_requests(&r.scoreboard)).unwrap_or_default(),
+            queued: board.filter(|r| r.settings.stats.queue_time.is_some()).map(|r| Histogram::of_queue(&r.scoreboard)),
+            memory: measure(&running),
+        }
+    }
+
+    fn extra(&self) -> Extra {
+        self.tally.extra(self.serving_generation(), self.started_at)
+    }
+
+    /// 0: none yet.
+    fn serving_generation(&self) -> u64 {
+        self.instance.generations.iter().find(|g| g.stage == Stage::Serving).map_or(0, |g| g.number)
+    }
+
     /// Whom the app runs as: the master itself may be root still.
     fn user(&self) -> (u32, u32) {
         let own = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
@@ -55,6 +76,7 @@ impl Master {
             cwd: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
             daemons: self.daemons.rows(),
             crons: self.crons.rows(),
+            imperator: Some(self.extra()),
             ..Snapshot::default()
         }
     }

@@ -32,6 +32,7 @@ use super::reloading::take_over;
 use super::runtime::Runtime;
 use super::services::{LOGS, Services};
 use super::spawn::Recipe;
+use super::tally::Tally;
 use super::timers::Timers;
 use super::zerg::{self, ZergServer};
 use super::{Start, policy, vassal};
@@ -86,6 +87,7 @@ pub struct Master {
     /// Who is listened to for changes of caches, and what the life before left of that.
     pub(super) peers: Vec<Peer>,
     pub(super) kept_peers: KeptPeers,
+    pub(super) tally: Tally,
 }
 
 impl Master {
@@ -127,6 +129,7 @@ impl Master {
             cache_timers: CacheTimers::default(),
             peers: vec![],
             kept_peers: vec![],
+            tally: Tally::default(),
         })
     }
 
@@ -145,6 +148,7 @@ impl Master {
         master.systemd = Systemd::new(|name| master.start.var(name), Phase::Reloading);
         master.instance = state.instance;
         master.reloads = state.reloads;
+        master.tally = state.tally;
         master.vacuum = state.vacuum;
         master.emperor = state.emperor.map(handover::take).transpose()?.map(File::from);
         master.watch_emperor()?;
@@ -375,6 +379,9 @@ impl Master {
         let Some(runtime) = self.runtimes.get(&generation) else { return };
         let (settings, apps) = (runtime.settings.clone(), runtime.apps.len());
         let language = if runtime.language.is_empty() { "no language" } else { &runtime.language };
+        if generation > 1 {
+            self.tally.reloaded();
+        }
         say(&format!("generation {generation} serves: {apps} app{}, {language}", if apps == 1 { "" } else { "s" }));
         self.timers.set(&settings, monotonic_ms());
         self.set_cache_timers(&settings);

@@ -84,6 +84,7 @@ pub fn again(number: &str, start: &Start) -> Result<i32> {
     }
     if let Err(error) = loaded.and_then(|loaded| next_generation(&mut master, &start, loaded, brutal)) {
         say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
+        master.tally.reload_failed(&format!("{error:#}"));
         master.keep();
     }
     master.serve()

@@ -3,14 +3,22 @@
 //! [`StatsServer`] is the server (the emperor's too); [`Snapshot`] is what an instance says; [`prometheus`] says the same in Prometheus' words.
 
 mod client;
+mod extra;
+mod figures;
+mod histogram;
 mod listener;
+mod memory;
 mod page;
 mod prometheus;
 pub mod push;
 mod server;
 mod snapshot;
 
+pub use extra::Extra;
+pub use figures::Figures;
+pub use histogram::Histogram;
 pub use listener::ListenError;
+pub use memory::{WorkerMemory, measure};
 pub use page::{Page, Style};
 pub use prometheus::{Totals, prometheus};
 pub use server::StatsServer;

@@ -13,6 +13,8 @@ use imperator_worker::metrics::Row;
 use imperator_worker::scoreboard::{CoreCell, CoreSlot, Scoreboard, Status, WorkerCell, WorkerSlot};
 use serde::Serialize;
 
+use super::Extra;
+
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Snapshot {
     pub version: String,
@@ -40,6 +42,9 @@ pub struct Snapshot {
     pub workers: Vec<WorkerRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub crons: Vec<CronRow>,
+    /// What uWSGI does not say, last and under a key of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imperator: Option<Extra>,
 }
 
 /// An attached daemon.

@@ -5,9 +5,12 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use imperator_protocol::vars::Vars;
+
 use crate::clock;
+use crate::queue_time;
 use crate::request::Board;
-use crate::scoreboard::{CoreCell, Scoreboard, WorkerCell};
+use crate::scoreboard::{CoreCell, Scoreboard, WorkerCell, bucket};
 use crate::settings::{Limits, Settings};
 
 /// What one request adds.
@@ -36,6 +39,18 @@ pub(crate) fn begin(board: Board<'_>, settings: &Settings, vars: &[u8], start_mi
         core.cell(CoreCell::Deadline).store(clock::monotonic_ms() + u64::from(settings.limits.harakiri) * 1000, Relaxed);
     }
     core.cell(CoreCell::InRequest).store(1, Relaxed);
+    if let Some(name) = &settings.stats.queue_time {
+        waited(board, name, vars, start_micros);
+    }
+}
+
+/// Counts how long the request waited in front of us, where its front end says when it took it.
+fn waited(board: Board<'_>, name: &str, vars: &[u8], now: u64) {
+    let said = Vars::parse(vars).ok().and_then(|vars| vars.get(name.as_bytes()));
+    let Some(waited) = said.and_then(|value| queue_time::waited(value, now)) else { return };
+    let add = |cell: &AtomicU64, n: u64| cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+    add(&board.core.queued()[bucket(waited)], 1);
+    add(board.core.cell(CoreCell::Queued), waited);
 }
 
 /// Marks its end. Returns the requests of its app in this worker (-1 without one) and those of the instance.
@@ -59,6 +74,7 @@ pub(crate) fn end(scoreboard: &Scoreboard, board: Board<'_>, spent: Spent) -> (i
         });
     }
     if !spent.is_static {
+        bump(&core.durations()[bucket(spent.micros)], 1);
         let average = worker.get(WorkerCell::AvgRt).wrapping_add(spent.micros) / 2;
         worker.cell(WorkerCell::AvgRt).store(average, Relaxed);
     }
@@ -161,6 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn the_time_in_front_of_us_is_counted_if_somebody_asks() {
+        let scoreboard = Scoreboard::create(1, 1).expect("memfd");
+        let worker = scoreboard.worker(1).expect("worker");
+        let board = Board { worker, core: worker.core(0).expect("core") };
+        let mut block = vec![];
+        imperator_protocol::vars::push(&mut block, b"HTTP_X_REQUEST_START", b"t=1700000000.000");
+        begin(board, &Settings::default(), &block, 1_700_000_000_002_000);
+        assert_eq!(board.core.get(CoreCell::Queued), 0);
+        let mut settings = Settings::default();
+        settings.stats.queue_time = Some("HTTP_X_REQUEST_START".into());
+        begin(board, &settings, &block, 1_700_000_000_002_000);
+        begin(board, &settings, b"nonsense", 1_700_000_000_002_000);
+        assert_eq!((board.core.get(CoreCell::Queued), board.core.queued()[1].load(Relaxed)), (2_000, 1));
+    }
+
+    #[test]
     fn a_request_is_counted_everywhere() {
         let scoreboard = Scoreboard::create(1, 1).expect("memfd");
         let worker = scoreboard.worker(1).expect("worker");
@@ -176,6 +208,10 @@ mod tests {
         assert_eq!(end(&scoreboard, board, spent), (1, 1));
         assert_eq!(end(&scoreboard, board, Spent { app: None, ..spent }), (-1, 2));
         assert_eq!((worker.get(WorkerCell::Requests), worker.get(WorkerCell::Tx), worker.get(WorkerCell::AvgRt)), (2, 100, 75));
+        assert_eq!(board.core.durations()[0].load(Relaxed), 2);
+        end(&scoreboard, board, Spent { micros: 20_000_000, ..Spent::default() });
+        end(&scoreboard, board, Spent { micros: 20_000_000, is_static: true, ..Spent::default() });
+        assert_eq!(board.core.durations().last().map(|cell| cell.load(Relaxed)), Some(1), "files are not among them");
         assert_eq!(
             (board.core.get(CoreCell::InRequest), board.core.get(CoreCell::Deadline), board.core.get(CoreCell::WriteErrors)),
             (0, 0, 2)

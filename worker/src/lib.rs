@@ -30,6 +30,7 @@ mod offload;
 pub mod pattern;
 pub mod privileges;
 pub mod procname;
+mod queue_time;
 pub mod request;
 mod response;
 pub mod scoreboard;

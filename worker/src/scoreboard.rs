@@ -12,6 +12,12 @@ use imperator_sys::shm::SharedCells;
 pub const APPS: usize = 64;
 /// Bytes of the current request's variables that the stats server can show.
 pub const VARS_BYTES: usize = 4096;
+/// Upper bounds of the buckets that durations are counted in, microseconds; what is longer than the last is in one more. Prometheus' own
+/// defaults, and one below them: a small app answers within a millisecond.
+pub const BOUNDS: [u64; 13] =
+    [1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
+/// Buckets of a histogram.
+pub const BUCKETS: usize = BOUNDS.len() + 1;
 
 /// Cells of one worker, before its apps and cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub enum CoreCell {
     Deadline,
     /// Bytes of `vars` that are valid.
     VarsLength,
+    /// Microseconds that requests had waited in front of us (`queue-time`).
+    Queued,
     Count,
 }
 
@@ -82,7 +90,11 @@ pub enum Status {
 const HEADER: usize = 8;
 const WORKER: usize = WorkerCell::Count as usize;
 const APP: usize = 2;
-const CORE: usize = CoreCell::Count as usize + VARS_BYTES / 8;
+const CORE: usize = VARS + VARS_BYTES / 8;
+/// Where a core's parts begin: durations of requests, times in the queue, variables.
+const DURATIONS: usize = CoreCell::Count as usize;
+const QUEUED: usize = DURATIONS + BUCKETS;
+const VARS: usize = QUEUED + BUCKETS;
 
 /// The segment of one generation.
 pub struct Scoreboard {
@@ -186,10 +198,20 @@ impl<'b> CoreSlot<'b> {
         self.cell(cell).load(Relaxed)
     }
 
+    /// Buckets of how long requests took that were no files: each value in one bucket alone, none twice.
+    pub fn durations(&self) -> &'b [AtomicU64] {
+        &self.cells[DURATIONS..QUEUED]
+    }
+
+    /// Buckets of how long requests had waited before (`queue-time`).
+    pub fn queued(&self) -> &'b [AtomicU64] {
+        &self.cells[QUEUED..VARS]
+    }
+
     /// Leaves the (uwsgi-encoded) variables of the current request for the stats server; what is too long is left out whole.
     pub fn set_vars(&self, payload: &[u8]) {
         let length = if payload.len() <= VARS_BYTES { payload.len() } else { 0 };
-        for (cell, chunk) in self.cells[CoreCell::Count as usize..].iter().zip(payload[..length].chunks(8)) {
+        for (cell, chunk) in self.cells[VARS..].iter().zip(payload[..length].chunks(8)) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
             cell.store(u64::from_le_bytes(word), Relaxed);
@@ -200,11 +222,15 @@ impl<'b> CoreSlot<'b> {
     /// A copy of those variables: bytes that may be torn or hostile, to be parsed like a packet off the wire.
     pub fn vars(&self) -> Vec<u8> {
         let length = (self.get(CoreCell::VarsLength) as usize).min(VARS_BYTES);
-        let mut out: Vec<u8> =
-            self.cells[CoreCell::Count as usize..].iter().take(length.div_ceil(8)).flat_map(|c| c.load(Relaxed).to_le_bytes()).collect();
+        let mut out: Vec<u8> = self.cells[VARS..].iter().take(length.div_ceil(8)).flat_map(|c| c.load(Relaxed).to_le_bytes()).collect();
         out.truncate(length);
         out
     }
+}
+
+/// The bucket of a duration.
+pub fn bucket(micros: u64) -> usize {
+    BOUNDS.iter().take_while(|bound| micros > **bound).count()
 }
 
 #[cfg(test)]
@@ -212,11 +238,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        assert_eq!([0, 1_000, 1_001, 10_000_000, 10_000_001, u64::MAX].map(bucket), [0, 0, 1, 12, 13, 13]);
+    }
+
+    #[test]
     fn slots_do_not_overlap_and_vars_come_back() {
         let board = Scoreboard::create(2, 2).expect("memfd");
         let (one, two) = (board.worker(1).expect("1"), board.worker(2).expect("2"));
         one.cell(WorkerCell::Requests).store(7, Relaxed);
         one.core(1).expect("core").set_vars(b"123456789");
+        one.core(1).expect("core").durations()[BUCKETS - 1].store(1, Relaxed);
+        one.core(1).expect("core").queued()[BUCKETS - 1].store(2, Relaxed);
+        assert!(one.core(0).expect("core").durations().iter().all(|cell| cell.load(Relaxed) == 0));
         assert_eq!((one.get(WorkerCell::Requests), two.get(WorkerCell::Requests)), (7, 0));
         assert_eq!(one.core(1).expect("core").vars(), b"123456789");
         assert_eq!(one.core(0).expect("core").vars(), b"");

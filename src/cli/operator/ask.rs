@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::target::Instance;
 use crate::cli::stream::Stream;
+use crate::stats::Extra;
 
 /// How long an instance may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,20 +67,6 @@ pub(super) struct Core {
 pub(super) struct RequestInfo {
     /// Epoch seconds.
     pub request_start: Option<u64>,
-}
-
-/// The part that only Imperator has; `generation` 0 is a server that does not say it.
-#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
-#[serde(default)]
-pub(super) struct Extra {
-    pub generation: u64,
-    /// Epoch seconds of the first start.
-    pub started_at: u64,
-    pub reloads: u64,
-    pub failed_reloads: u64,
-    pub last_reload_error: String,
-    /// Processes that ended, by cause.
-    pub deaths: std::collections::BTreeMap<String, u64>,
 }
 
 /// Asks the stats server that the file names, and gives the JSON as it came.

@@ -19,6 +19,12 @@ pub static OPTIONS: &[Spec] = &[
     flag("stats-no-metrics", &[], "without metrics", set_flag!(metrics.not_in_stats)).with_master(),
     text("stats-prometheus", &[], "an address that gives /metrics to Prometheus", set_text!(stats.prometheus)).with_master(),
     text("health-socket", &[], "an address that answers /live, and /ready once a worker accepts", set_text!(stats.health)).with_master(),
+    text(
+        "queue-time",
+        &[],
+        "VARIABLE (REQUEST_START, HTTP_X_REQUEST_START ...) in which the front end says when it took a request: time in the queue for Prometheus",
+        set_text!(stats.queue_time),
+    ),
     list("stats-push", &[], "NAME:ARGS: send statistics by socket, statsd or file", Status::Done(push)).with_master(),
     int("stats-pusher-default-freq", &["stats-pushers-default-freq"], "seconds between pushes (3)", set_number!(metrics.push_freq))
         .with_master(),

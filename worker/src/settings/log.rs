@@ -59,6 +59,8 @@ pub struct Stats {
     pub prometheus: Option<String>,
     /// An address that answers `/live` and `/ready`.
     pub health: Option<String>,
+    /// `queue-time`: the variable in which a front end says when it took the request.
+    pub queue_time: Option<String>,
 }
 
 impl Stats {

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::super::ask::{Extra, figures};
+use super::super::ask::figures;
 use super::super::target::Instance;
 use super::super::words::Ask;
 use super::master::{Master, alive};
 use crate::cli::{check, print};
+use crate::stats::Extra;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);

@@ -47,9 +47,13 @@ fn state(instance: &Instance) -> String {
             if !extra.last_reload_error.is_empty() {
                 text += &format!("; the last reload failed: {}", plain(&extra.last_reload_error));
             }
-            let deaths: Vec<String> = extra.deaths.iter().filter(|(_, n)| **n > 0).map(|(cause, n)| format!("{cause} {n}")).collect();
-            if !deaths.is_empty() {
-                text += &format!("; workers ended: {}", deaths.join(", "));
+            if extra.last_death_at > 0 {
+                text += &format!("; the last death: {}, {} ago", plain(&extra.last_death), span(now().saturating_sub(extra.last_death_at)));
+            }
+            let ends: Vec<String> =
+                extra.respawns.iter().filter(|(_, n)| **n > 0).map(|(cause, n)| format!("{} {n} times", plain(cause))).collect();
+            if !ends.is_empty() {
+                text += &format!("; workers ended by {}", ends.join(", "));
             }
             text
         }

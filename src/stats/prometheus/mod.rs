@@ -2,23 +2,28 @@
 //!
 //! Names begin with `uwsgi_`, as those of the exporters that users come from; counters end in `_total`, times are in seconds, sizes in bytes.
 
-use std::fmt::Write as _;
+mod writer;
 
 use imperator_worker::host::cache::CacheRow;
 use imperator_worker::metrics::{Kind, Row};
 
+use self::writer::Writer;
 use super::page::Page;
 use super::snapshot::{Snapshot, WorkerRow};
+use super::{Extra, Histogram, WorkerMemory};
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What an instance counts beside its workers.
+/// What an instance counts beside its workers' rows.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
-    /// Reloads since the first start.
-    pub reloads: u64,
-    /// Epoch seconds of the first start.
-    pub started_at: u64,
+    pub extra: Extra,
+    /// How long requests took.
+    pub durations: Histogram,
+    /// How long they had waited before; `None`: nobody says (`queue-time`).
+    pub queued: Option<Histogram>,
+    /// What the kernel says of the workers that run.
+    pub memory: Vec<WorkerMemory>,
 }
 
 /// The page of `/metrics`; 404 for any other path.
@@ -29,7 +34,10 @@ pub fn prometheus(path: &str, snapshot: &Snapshot, totals: &Totals, own: &[Row])
     }
     let mut page = Writer::default();
     instance(&mut page, snapshot, totals);
+    ends(&mut page, &totals.extra);
+    durations(&mut page, totals);
     workers(&mut page, &snapshot.workers);
+    memory(&mut page, snapshot, totals);
     sockets(&mut page, snapshot);
     caches(&mut page, &snapshot.caches);
     own_metrics(&mut page, own);
@@ -38,6 +46,7 @@ pub fn prometheus(path: &str, snapshot: &Snapshot, totals: &Totals, own: &[Row])
 
 fn instance(page: &mut Writer, snapshot: &Snapshot, totals: &Totals) {
     let having = |status: &str| snapshot.workers.iter().filter(|w| w.status == status).count() as f64;
+    page.gauge("uwsgi_up", "1: the master answers.", 1.0);
     page.family("uwsgi_info", "gauge", "Versions of Imperator and of the uWSGI that it stands in for.");
     page.row(&[("version", &snapshot.version), ("imperator", env!("CARGO_PKG_VERSION"))], 1.0);
     page.gauge("uwsgi_workers", "Workers that are configured.", snapshot.workers.len() as f64);
@@ -45,14 +54,46 @@ fn instance(page: &mut Writer, snapshot: &Snapshot, totals: &Totals) {
     page.gauge("uwsgi_idle_workers", "Workers that wait for a request.", having("idle"));
     page.gauge("uwsgi_cheap_workers", "Workers without a process (cheaper, idle).", having("cheap"));
     page.gauge("uwsgi_listen_queue", "Connections in the longest queue of a socket.", snapshot.listen_queue as f64);
-    page.counter("uwsgi_reloads_total", "Reloads of the instance.", totals.reloads as f64);
-    page.gauge("uwsgi_start_time_seconds", "When the instance was first started, in epoch seconds.", totals.started_at as f64);
+    let extra = &totals.extra;
+    page.counter("uwsgi_reloads_total", "Reloads whose app took over.", extra.reloads as f64);
+    page.counter("uwsgi_failed_reloads_total", "Reloads after which the app of before went on.", extra.failed_reloads as f64);
+    page.gauge("uwsgi_generation", "Loads of the app, failed ones included, up to the one that serves.", extra.generation as f64);
+    page.gauge("uwsgi_start_time_seconds", "When the instance was first started, in epoch seconds.", extra.started_at as f64);
+}
+
+/// `signal 9` is the cause `signal` with the detail `9`.
+fn ends(page: &mut Writer, extra: &Extra) {
+    page.family("uwsgi_respawns_total", "counter", "Processes of workers that ended, by cause.");
+    for (cause, n) in &extra.respawns {
+        let (cause, detail) = cause.split_once(' ').unwrap_or((cause, ""));
+        page.row(&[("cause", cause), ("detail", detail)], *n as f64);
+    }
+}
+
+fn durations(page: &mut Writer, totals: &Totals) {
+    page.histogram("uwsgi_request_duration_seconds", "How long requests took, those for static files left out.", &totals.durations);
+    if let Some(queued) = &totals.queued {
+        page.histogram("uwsgi_request_queue_seconds", "How long requests had waited since the front end took them (queue-time).", queued);
+    }
+}
+
+fn memory(page: &mut Writer, snapshot: &Snapshot, totals: &Totals) {
+    let of = |id: u32| totals.memory.iter().find(|row| row.worker == id);
+    page.family("uwsgi_worker_rss_bytes", "gauge", "Resident memory.");
+    for row in &snapshot.workers {
+        let rss = of(row.id).map_or(row.rss, |memory| memory.rss);
+        page.row(&[("worker", &row.id.to_string())], rss as f64);
+    }
+    page.family("uwsgi_worker_pss_bytes", "gauge", "Resident memory, of which pages that are shared with others count by part.");
+    for row in totals.memory.iter().filter_map(|row| Some((row.worker, row.pss?))) {
+        page.row(&[("worker", &row.0.to_string())], row.1 as f64);
+    }
 }
 
 type Value = fn(&WorkerRow) -> f64;
 
 /// Name without `uwsgi_worker_`, type, help, value.
-const WORKER_FAMILIES: [(&str, &str, &str, Value); 13] = [
+const WORKER_FAMILIES: [(&str, &str, &str, Value); 12] = [
     ("requests_total", "counter", "Requests over all lives of the worker.", |w| w.requests as f64),
     ("exceptions_total", "counter", "Exceptions of the app.", |w| w.exceptions as f64),
     ("write_errors_total", "counter", "Responses whose reader went away.", |w| cores(w, |c| c.write_errors)),
@@ -64,7 +105,6 @@ const WORKER_FAMILIES: [(&str, &str, &str, Value); 13] = [
     ("transmitted_bytes_total", "counter", "Bytes of responses, heads included.", |w| w.tx as f64),
     ("running_time_seconds_total", "counter", "Time spent in requests.", |w| w.running_time as f64 / 1e6),
     ("average_response_time_seconds", "gauge", "Moving average of the time of a request.", |w| w.avg_rt as f64 / 1e6),
-    ("rss_bytes", "gauge", "Resident memory (0 unless memory-report or a limit measures it).", |w| w.rss as f64),
     ("accepting", "gauge", "Whether it accepts requests.", |w| f64::from(w.accepting)),
 ];
 
@@ -130,43 +170,6 @@ fn own_metrics(page: &mut Writer, rows: &[Row]) {
     }
 }
 
-#[derive(Default)]
-struct Writer {
-    text: String,
-    /// Of the family that is being written.
-    name: String,
-}
-
-// Writing to a string cannot fail.
-impl Writer {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        name.clone_into(&mut self.name);
-        let _ = writeln!(self.text, "# HELP {name} {}\n# TYPE {name} {kind}", help.replace('\\', "\\\\").replace('\n', "\\n"));
-    }
-
-    fn row(&mut self, labels: &[(&str, &str)], value: f64) {
-        self.text.push_str(&self.name);
-        for (index, (label, text)) in labels.iter().enumerate() {
-            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.text, "{}{label}=\"{escaped}\"", if index == 0 { '{' } else { ',' });
-        }
-        if !labels.is_empty() {
-            self.text.push('}');
-        }
-        let _ = writeln!(self.text, " {value}");
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: f64) {
-        self.family(name, "gauge", help);
-        self.row(&[], value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: f64) {
-        self.family(name, "counter", help);
-        self.row(&[], value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,25 +177,26 @@ mod tests {
     use imperator_cache::{Definition, Stats};
 
     #[test]
-    fn rows_are_escaped_and_families_are_told_once() {
-        let mut page = Writer::default();
-        page.family("uwsgi_x", "gauge", "a\nb");
-        page.row(&[("socket", "a\"b\\c\nd"), ("n", "1")], 2.5);
-        page.row(&[], 3.0);
-        assert_eq!(page.text, "# HELP uwsgi_x a\\nb\n# TYPE uwsgi_x gauge\nuwsgi_x{socket=\"a\\\"b\\\\c\\nd\",n=\"1\"} 2.5\nuwsgi_x 3\n");
-    }
-
-    #[test]
     fn sockets_are_named_and_other_paths_are_not_found() {
         let row = SocketRow { name: "@a".into(), proto: "uwsgi".into(), queue: 3, max_queue: 100, shared: 0, can_offload: 0 };
         let snapshot = Snapshot::default().with_sockets(vec![row]);
-        let totals = Totals { reloads: 2, started_at: 10 };
+        let extra = Extra {
+            reloads: 2,
+            started_at: 10,
+            respawns: [("signal 9".to_owned(), 4), ("harakiri".to_owned(), 0)].into(),
+            ..Extra::default()
+        };
+        let totals = Totals { extra, ..Totals::default() };
         let metric = |name: &str| Row { name: name.into(), oid: String::new(), kind: Kind::Gauge, value: -3 };
         let page = prometheus("/metrics", &snapshot, &totals, &[metric("a.b"), metric("a-b"), metric("workers")]);
         for line in [
             "uwsgi_socket_queue{socket=\"@a\"} 3\n",
             "uwsgi_listen_queue 3\n",
             "uwsgi_reloads_total 2\n",
+            "uwsgi_respawns_total{cause=\"signal\",detail=\"9\"} 4\n",
+            "uwsgi_respawns_total{cause=\"harakiri\",detail=\"\"} 0\n",
+            "uwsgi_request_duration_seconds_count 0\n",
+            "uwsgi_up 1\n",
             "uwsgi_workers 0\n",
             "uwsgi_a_b -3\n",
         ] {
@@ -200,7 +204,19 @@ mod tests {
         }
         assert_eq!(page.body.matches("# TYPE uwsgi_a_b ").count() + page.body.matches("# TYPE uwsgi_workers ").count(), 2);
         assert_eq!(prometheus("/", &snapshot, &totals, &[]).status, 404);
-        assert!(!page.body.contains("uwsgi_cache_"), "{}", page.body);
+        assert!(!page.body.contains("uwsgi_cache_") && !page.body.contains("_queue_seconds"), "{}", page.body);
+    }
+
+    #[test]
+    fn memory_is_the_kernels_where_it_says() {
+        let row = |id, rss| WorkerRow { id, rss, ..WorkerRow::default() };
+        let snapshot = Snapshot { workers: vec![row(1, 5), row(2, 6)], ..Snapshot::default() };
+        let memory = vec![WorkerMemory { worker: 1, rss: 70, pss: Some(30) }];
+        let totals = Totals { memory, queued: Some(Histogram::default()), ..Totals::default() };
+        let page = prometheus("/metrics", &snapshot, &totals, &[]);
+        let rows = "uwsgi_worker_rss_bytes{worker=\"1\"} 70\nuwsgi_worker_rss_bytes{worker=\"2\"} 6\n";
+        assert!(page.body.contains(rows) && page.body.contains("uwsgi_worker_pss_bytes{worker=\"1\"} 30\n"), "{}", page.body);
+        assert!(page.body.contains("uwsgi_request_queue_seconds_bucket{le=\"+Inf\"} 0\n"));
     }
 
     #[test]
