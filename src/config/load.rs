@@ -8,7 +8,8 @@ use nix::sys::stat::SFlag;
 use super::apply::{self, Applied};
 use super::conflicts::{self, Surroundings};
 use super::reader::{self, Context, Reading};
-use super::{Diagnostic, Entry, command};
+use super::{Diagnostic, Entry, Origin, command};
+use crate::privileges::Forced;
 
 pub use super::command::Command;
 
@@ -64,6 +65,9 @@ pub fn load(argv: &[String], env: &[(String, String)]) -> Result<Loaded, ConfigE
         return Ok(once(reading, command));
     }
     let mut applied = apply::apply(&reading);
+    if let Err(error) = Forced::of_environment(env).map(|forced| forced.hold(&mut applied.settings)) {
+        applied.errors.push(Diagnostic::new(&Origin::Environment, error));
+    }
     let around = Surroundings::of_process(env);
     judge(&mut applied, &around);
     applied.errors.extend(conflicts::nothing_to_do(&applied.settings, &around));

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use imperator_sys::process::{self, Fork};
+use imperator_worker::isolation::users;
 use imperator_worker::settings::Settings;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -14,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 
 use super::running::send_signal;
-use crate::privileges::wants_pid_namespace;
+use crate::privileges::{Kernel, needs_namespaces, wants_pid_namespace};
 
 /// What a detached process has to tell the one that waits in the terminal.
 #[derive(Default)]
@@ -60,6 +61,10 @@ pub fn detach(settings: &Settings) -> Result<Waiting> {
 /// # Errors
 /// The kernel refuses the namespace.
 pub fn enter_pid_namespace(settings: &Settings, signals: &SignalFd) -> Result<()> {
+    if needs_namespaces(settings) && !Kernel::here().may_mount {
+        // Who is not root needs users of their own first. What that is refused for is said with all else that is lacking.
+        let _ = users::enter(CloneFlags::empty());
+    }
     if !wants_pid_namespace(settings) {
         return Ok(());
     }

@@ -118,6 +118,7 @@ impl Birth<'_> {
         process::redirect(self.log, 2)?;
         self.enter_namespaces()?;
         if let Some(plan) = &self.plan {
+            plan.join_groups()?;
             plan.enter_jail()?;
             if let Some(keep) = &plan.capabilities {
                 spawn::limit_bounding_set(keep).context("cap")?;
@@ -132,13 +133,16 @@ impl Birth<'_> {
         if self.helper.tied {
             prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?; // a change of user forgets it
         }
+        if let Some(plan) = &self.plan {
+            plan.seal()?;
+        }
         nix::unistd::execve(&self.argv[0], &self.argv, &self.env).context("/bin/sh")
     }
 
     /// Those of the app: a daemon of its own network could not be reached.
     fn enter_namespaces(&self) -> Result<()> {
         let (Some(plan), Some(zygote)) = (&self.plan, self.zygote) else { return Ok(()) };
-        let shared = flags(&plan.unshare)? | flags(&plan.unshare2)?;
+        let shared = flags(&plan.unshare)? | flags(&plan.unshare2)? | flags(&plan.own_namespaces)?;
         if !shared.is_empty() {
             let zygote = fork::pidfd(Pid::from_raw(zygote)).context("the app's namespaces")?;
             setns(zygote, shared).context("the app's namespaces")?;

@@ -20,7 +20,7 @@ use crate::config::{self, Loaded};
 use crate::hooks::Hooks;
 use crate::identity::{Moment, write_pidfiles};
 use crate::logs::Logs;
-use crate::privileges::{join_cgroups, wants_pid_namespace};
+use crate::privileges::{join_cgroups, report, wants_pid_namespace};
 use crate::sockets::{Bound, Inherited, backlog, bind_all};
 
 /// uWSGI's version that we are compatible with: tools read it from the first line.
@@ -143,6 +143,7 @@ fn surroundings(settings: &Settings, start: &Start) -> Result<()> {
     if let Some(nice) = settings.process.nice {
         imperator_sys::process::renice(nice).with_context(|| format!("prio = {nice}"))?;
     }
+    report(settings)?;
     join_cgroups(&settings.privileges)
 }
 

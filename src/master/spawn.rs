@@ -11,6 +11,7 @@ use imperator_sys::process::{self, Fork};
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::control::{BOOT_ENV, Boot, FromZygote, PYTHON_BOOTSTRAP, Role};
 use imperator_worker::hooks::Hooks;
+use imperator_worker::isolation::Files;
 use imperator_worker::metrics::Metrics;
 use imperator_worker::privileges::Plan;
 use imperator_worker::scoreboard::Scoreboard;
@@ -23,8 +24,8 @@ use nix::unistd::{Pid, getppid};
 
 use super::caches::CacheSet;
 use super::interpreter::{extension, interpreter};
-use super::{STATE_ENV, Start};
-use crate::privileges::Place;
+use super::{STATE_ENV, Start, shim};
+use crate::privileges::{FORCED_ENV, Place, files};
 use crate::sockets::Bound;
 
 /// What a new Python process is made of.
@@ -123,17 +124,35 @@ impl Recipe<'_> {
         let path = env.iter().find(|(k, _)| k == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v.as_str());
         let program = match ours {
             Some(executable) => Program::Ours(executable),
-            None => Program::python(&self.settings.python, path, &self.start.binary)?,
+            None => self.python(path)?,
         };
-        let boot = self.boot(control, master_pid)?;
+        let mut plan = self.plan.clone();
+        if let Some(files) = plan.seal.files.take() {
+            plan.seal.files = Some(files.and(program.files()));
+        }
+        let boot = self.boot(control, master_pid, &plan)?;
         let env = env.iter().map(|(k, v)| format!("{k}={v}")).chain([format!("{BOOT_ENV}={}", boot.as_raw_fd())]);
         let env = env.map(CString::new).collect::<Result<Vec<_>, _>>().context("an environment variable holds a NUL")?;
         process::set_cloexec(boot.as_fd(), false)?;
+        if self.place == Place::BeforeExec {
+            plan.seal()?;
+        }
         program.exec(&env)
     }
 
+    /// The user's interpreter. A shim is followed to it where files are named: it runs programs from anywhere.
+    fn python(&self, path: &str) -> Result<Program> {
+        let mut python = self.settings.python.clone();
+        if self.plan.seal.files.is_some()
+            && let Some(behind) = shim::behind(self.settings, self.start)
+        {
+            python.bin = behind.to_str().map(ToOwned::to_owned);
+        }
+        Program::python(&python, path, &self.start.binary)
+    }
+
     /// The memfd with all that the new process must know, and the descriptors in it made to survive the exec.
-    fn boot(&self, control: Option<&SeqPacket>, master_pid: i32) -> Result<File> {
+    fn boot(&self, control: Option<&SeqPacket>, master_pid: i32, plan: &Plan) -> Result<File> {
         let mut settings = self.settings.clone();
         if settings.process.chdir.is_some() && settings.privileges.chroot.is_none() {
             // We are there already, and a relative path would be followed twice.
@@ -151,7 +170,7 @@ impl Recipe<'_> {
             request_log: self.request_log.map(|fd| fd.as_raw_fd()),
             master_pid,
             started_at: self.started_at,
-            drop: (self.place == Place::AfterLoad).then(|| self.plan.clone()),
+            drop: (self.place == Place::AfterLoad).then(|| plan.clone()),
         };
         let shared =
             self.listeners.iter().map(|l| l.fd.as_fd()).chain([self.scoreboard.as_fd()]).chain(self.caches.iter().map(AsFd::as_fd));
@@ -213,7 +232,7 @@ pub fn environment(start: &Start, settings: &Settings) -> Vec<(String, String)> 
 
 /// Variables that are the master's alone.
 fn is_ours(name: &str) -> bool {
-    [BOOT_ENV, STATE_ENV].contains(&name) || crate::systemd::VARIABLES.contains(&name)
+    [BOOT_ENV, STATE_ENV, FORCED_ENV].contains(&name) || crate::systemd::VARIABLES.contains(&name)
 }
 
 /// What `putenv` hooks changed in this process since its start.
@@ -234,20 +253,29 @@ const ROOM: &CStr =
 /// What a zygote executes.
 enum Program {
     Ours(File),
-    Python { path: PathBuf, argv: Vec<CString> },
+    Python { path: PathBuf, extension: PathBuf, argv: Vec<CString> },
 }
 
 impl Program {
     fn python(python: &Python, path: &str, binary: &Path) -> Result<Self> {
         let program = interpreter(python, path)?;
-        let argv = arguments(&program, python, &extension(binary, &python.plugins_dir)?)?;
-        Ok(Self::Python { path: program, argv })
+        let extension = extension(binary, &python.plugins_dir)?;
+        let argv = arguments(&program, python, &extension)?;
+        Ok(Self::Python { path: program, extension, argv })
+    }
+
+    /// What it needs itself.
+    fn files(&self) -> Files {
+        match self {
+            Self::Ours(_) => Files::default(),
+            Self::Python { path, extension, .. } => files::of_the_interpreter(path, extension),
+        }
     }
 
     fn exec(&self, env: &[CString]) -> Result<std::convert::Infallible> {
         match self {
             Self::Ours(file) => nix::unistd::fexecve(file, &[c"imperator", ROOM], env).context("cannot execute this executable once more"),
-            Self::Python { path, argv } => {
+            Self::Python { path, argv, .. } => {
                 nix::unistd::execve(&argv[0], argv, env).with_context(|| format!("cannot execute {}", path.display()))
             }
         }

@@ -2,11 +2,18 @@
 //! in the master; [`imperator_worker::privileges`] carries the plan out in the process that gives something up.
 
 mod borrowed;
+pub mod files;
+mod forced;
 mod groups;
 mod identity;
+mod isolation;
+mod kernel;
 mod plan;
 
 pub use borrowed::as_app;
+pub use forced::{FORCED_ENV, Forced};
 pub use groups::join_cgroups;
 pub use identity::{IdentityError, group, owner, user};
+pub use isolation::{Isolated, isolated, needs_namespaces, report};
+pub use kernel::Kernel;
 pub use plan::{Place, plan, wants_pid_namespace};

@@ -1,5 +1,7 @@
 //! From the settings to a plan.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 use imperator_worker::log::diag::say;
 use imperator_worker::privileges::{Identity, Plan, flags};
@@ -7,6 +9,8 @@ use imperator_worker::settings::{Privileges, Settings};
 use nix::unistd::{Gid, Uid, geteuid, getgrouplist};
 
 use super::identity::{group, user};
+use super::isolation::{Isolated, isolated};
+use super::kernel::Kernel;
 
 /// When the plan is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,7 @@ pub fn plan(settings: &Settings) -> Result<(Plan, Place)> {
             Some((new.to_owned(), old.trim().to_owned()))
         }
     };
+    let Isolated { namespaces, mounts, seal, .. } = isolated(settings, &Kernel::here(), &directory(settings));
     let plan = Plan {
         unshare: without_pid(&p.unshare),
         capabilities: capabilities(&p.cap)?,
@@ -40,15 +45,26 @@ pub fn plan(settings: &Settings) -> Result<(Plan, Place)> {
         pivot_root,
         unshare2: without_pid(&p.unshare2),
         identity: identity(p)?,
+        groups: vec![],
+        own_namespaces: namespaces,
+        mounts,
+        seal,
     };
     let late = p.drop_after_apps || p.drop_after_init || p.master_as_root;
     Ok((plan, if late { Place::AfterLoad } else { Place::BeforeExec }))
 }
 
+/// Where the app is going to be: a master is there already.
+fn directory(settings: &Settings) -> PathBuf {
+    let chdir = settings.process.chdir.as_ref().map(PathBuf::from).filter(|chdir| chdir.is_absolute());
+    chdir.or_else(|| std::env::current_dir().ok()).unwrap_or_else(|| "/".into())
+}
+
 /// Whether the master has to be process 1 of a namespace of its own.
 pub fn wants_pid_namespace(settings: &Settings) -> bool {
     let p = &settings.privileges;
-    p.unshare.iter().chain(&p.unshare2).any(|list| list.split(',').any(|name| name.trim() == "pid"))
+    isolated(settings, &Kernel::here(), Path::new("/")).pid_namespace
+        || p.unshare.iter().chain(&p.unshare2).any(|list| list.split(',').any(|name| name.trim() == "pid"))
 }
 
 /// Lists with nothing left are left out: that the stage after them is skipped depends on it.

@@ -41,6 +41,20 @@ pub fn keep_only(keep: &[u32]) -> Result<()> {
     Ok(())
 }
 
+/// CAP_SETPCAP: may change the bounding set.
+pub const SETPCAP: u32 = 8;
+/// CAP_SYS_ADMIN: may make namespaces and mounts.
+pub const SYS_ADMIN: u32 = 21;
+
+/// Whether this thread has a capability (by number) in force.
+pub fn has(cap: u32) -> bool {
+    let mut data = [Data::default(); 2];
+    let header = Header { version: VERSION, pid: 0 };
+    // SAFETY: both pointers are to structs of the layout that version 3 has, and live through the call, which fills the second.
+    let done = unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) };
+    done == 0 && data.get((cap / 32) as usize).is_some_and(|word| word.effective & (1 << (cap % 32)) != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +64,7 @@ mod tests {
     fn nothing_can_always_be_kept_and_more_than_there_is_cannot() {
         let done = std::thread::spawn(|| (keep_only(&[]).is_ok(), keep_only(&[0]).is_ok()));
         assert_eq!(done.join().expect("thread"), (true, false));
+        let kept = std::thread::spawn(|| (keep_only(&[]).is_ok(), has(SETPCAP), has(SYS_ADMIN), has(64)));
+        assert_eq!(kept.join().expect("thread"), (true, false, false, false));
     }
 }

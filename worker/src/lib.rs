@@ -16,6 +16,7 @@ mod exchange;
 pub mod hooks;
 pub mod host;
 mod intake;
+pub mod isolation;
 pub mod language;
 pub mod languages;
 mod lead;

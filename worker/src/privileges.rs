@@ -1,7 +1,7 @@
 //! Giving up privileges: what a process does between its master's fork and the first line of an app's code, or after the load if the
 //! configuration says so. Names were resolved by the master, before any chroot hides the user database.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use imperator_sys::{caps, spawn};
 use nix::mount::{MsFlags, mount};
@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid, chdir, chroot, getgroups, getresgid, getresuid, pivo
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::{HookError, Hooks};
+use crate::isolation::{IsolationError, Mounts, Seal, users};
 
 /// Everything that a process gives up, in the order in which it does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -25,6 +26,17 @@ pub struct Plan {
     pub pivot_root: Option<(String, String)>,
     pub unshare2: Vec<String>,
     pub identity: Option<Identity>,
+    /// Files of control groups that take the pids of their members.
+    #[serde(default)]
+    pub groups: Vec<PathBuf>,
+    /// Namespaces of `isolate`, as a list for `unshare`.
+    #[serde(default)]
+    pub own_namespaces: Vec<String>,
+    #[serde(default)]
+    pub mounts: Mounts,
+    /// For [`Plan::seal`].
+    #[serde(default)]
+    pub seal: Seal,
 }
 
 /// Who to be from then on.
@@ -49,16 +61,21 @@ pub enum PrivilegeError {
     #[error("this process could become root again")]
     RootAgain,
     #[error(transparent)]
+    Isolation(#[from] IsolationError),
+    #[error(transparent)]
     Hook(#[from] HookError),
 }
 
 impl Plan {
-    /// Carries it out, with the hooks of the phases in between. There is no way back.
+    /// Carries it out but for the [`Plan::seal`], with the hooks of the phases in between. There is no way back.
     ///
     /// # Errors
     /// The step that failed, or that did not have its effect.
     pub fn enter(&self, hooks: &Hooks) -> Result<(), PrivilegeError> {
+        self.join_groups()?;
         self.enter_namespaces(&self.unshare)?;
+        self.enter_namespaces(&self.own_namespaces)?;
+        self.mounts.make()?;
         if let Some(keep) = &self.capabilities {
             step("cap", spawn::limit_bounding_set(keep))?;
         }
@@ -69,10 +86,39 @@ impl Plan {
         hooks.run("in-jail")?;
         self.enter_namespaces(&self.unshare2)?;
         hooks.run("as-root")?;
+        self.limit_capabilities()?;
         if let Some(identity) = &self.identity {
             identity.take(self.capabilities.as_deref())?;
         }
         hooks.run("as-user")?;
+        Ok(())
+    }
+
+    /// What is given up when nothing else has to be done any more: capabilities, files, system calls.
+    ///
+    /// # Errors
+    /// The part that the kernel refused.
+    pub fn seal(&self) -> Result<(), PrivilegeError> {
+        Ok(self.seal.close()?)
+    }
+
+    /// Goes into the control groups.
+    ///
+    /// # Errors
+    /// One that is not there any more, or takes nobody.
+    pub fn join_groups(&self) -> Result<(), PrivilegeError> {
+        for members in &self.groups {
+            // 0 is whoever writes it, in whatever process namespace.
+            step(&format!("cgroup: {}", members.display()), std::fs::write(members, "0"))?;
+        }
+        Ok(())
+    }
+
+    /// The bounding set has to be emptied while this process may: before it is another user.
+    fn limit_capabilities(&self) -> Result<(), PrivilegeError> {
+        if self.seal.drop_capabilities && self.capabilities.is_none() && caps::has(caps::SETPCAP) {
+            step("dropping capabilities", spawn::limit_bounding_set(&[]))?;
+        }
         Ok(())
     }
 
@@ -81,7 +127,11 @@ impl Plan {
         if flags.is_empty() {
             return Ok(());
         }
-        step(&format!("unshare = {}", lists.join(",")), unshare(flags).map_err(Into::into))?;
+        if flags.contains(CloneFlags::CLONE_NEWUSER) {
+            users::enter(flags)?;
+        } else {
+            step(&format!("unshare = {}", lists.join(",")), unshare(flags).map_err(Into::into))?;
+        }
         if flags.contains(CloneFlags::CLONE_NEWNS) {
             // What is mounted in here stays in here.
             let private = mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>);

@@ -10,6 +10,7 @@ mod background;
 mod cache;
 mod cheaper;
 mod emperor;
+mod isolation;
 mod log;
 mod lua;
 mod metrics;
@@ -19,6 +20,7 @@ pub use background::{Alarm, AlarmDeed, Alarms, Background, Cron, Daemon};
 pub use cache::{CacheSettings, CacheSettingsError, OldCache, Preload, PreloadWhat};
 pub use cheaper::{Busyness, CheaperAlgorithm, CheaperRules};
 pub use emperor::{Emperor, Vassal};
+pub use isolation::{GroupLimits, Isolation, Level, Made, Measures, Seccomp};
 pub use log::{Log, Stats};
 pub use lua::{Lua, is_lua_mount};
 pub use metrics::{Carbon, MetricSettings};
@@ -35,6 +37,7 @@ pub struct Settings {
     pub reload: Reload,
     pub limits: Limits,
     pub privileges: Privileges,
+    pub isolation: Isolation,
     pub hooks: Vec<Hook>,
     pub request: RequestSettings,
     pub python: Python,

@@ -10,6 +10,7 @@ mod emperor;
 mod foreign;
 mod hooks;
 mod hooks_more;
+mod isolation;
 mod legion;
 mod limits;
 mod log;
@@ -165,7 +166,7 @@ pub static CHAPTERS: &[(Section, &[&[Spec]])] = &[
     (Section::Process, &[process::OPTIONS]),
     (Section::Reload, &[reload::OPTIONS]),
     (Section::Limits, &[limits::OPTIONS]),
-    (Section::Privileges, &[privileges::OPTIONS]),
+    (Section::Privileges, &[privileges::OPTIONS, isolation::OPTIONS]),
     (Section::Hooks, &[hooks::HOOKS, hooks_more::OPTIONS]),
     (Section::Request, &[request::OPTIONS]),
     (Section::Python, &[python::OPTIONS]),
@@ -173,7 +174,7 @@ pub static CHAPTERS: &[(Section, &[&[Spec]])] = &[
     (Section::Static, &[statics::OPTIONS]),
     (Section::Log, &[log::OPTIONS]),
     (Section::Stats, &[stats::OPTIONS]),
-    (Section::Emperor, &[emperor::OPTIONS]),
+    (Section::Emperor, &[emperor::OPTIONS, isolation::OF_EMPERORS]),
     (Section::Cache, &[cache::OPTIONS]),
     (Section::Routing, &[routing::OPTIONS]),
     (Section::Router, &[router::HTTP, router::FASTROUTER, router::RAWROUTER, router::SSLROUTER, tls::OPTIONS]),

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Isolation;
+
 /// Being an emperor.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(default)]
@@ -41,6 +43,8 @@ pub struct Emperor {
     pub on_demand_exec: Option<String>,
     pub broodlord: u32,
     pub early: bool,
+    /// `emperor-isolate` and its parts: what holds for every vassal.
+    pub isolation: Isolation,
 }
 
 impl Default for Emperor {
@@ -80,6 +84,7 @@ impl Default for Emperor {
             on_demand_exec: None,
             broodlord: 0,
             early: false,
+            isolation: Isolation::default(),
         }
     }
 }

@@ -162,6 +162,7 @@ impl Zygote<'_> {
     fn drop_privileges(&self) -> Result<(), ZygoteError> {
         let Some(plan) = &self.host.boot.drop else { return Ok(()) };
         plan.enter(&Hooks::parse(&self.host.boot.settings.hooks)?)?;
+        plan.seal()?;
         if self.host.boot.role == Role::Zygote {
             end_with_parent(self.host)?; // a change of user forgets it
         }
