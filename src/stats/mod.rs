@@ -20,7 +20,7 @@ pub use histogram::Histogram;
 pub use listener::ListenError;
 pub use memory::{WorkerMemory, measure};
 pub use page::{Page, Style};
-pub use prometheus::{Totals, prometheus};
+pub use prometheus::{Totals, merge, prometheus};
 pub use server::StatsServer;
 pub use snapshot::{AppRow, CoreRow, CronRow, DaemonRow, MetricRows, RequestInfo, Snapshot, SocketRow, WorkerRow, WorkerState};
 

@@ -2,10 +2,14 @@
 //!
 //! Names begin with `uwsgi_`, as those of the exporters that users come from; counters end in `_total`, times are in seconds, sizes in bytes.
 
+mod estate;
+mod sample;
 mod writer;
 
 use imperator_worker::host::cache::CacheRow;
 use imperator_worker::metrics::{Kind, Row};
+
+pub use estate::merge;
 
 use self::writer::Writer;
 use super::page::Page;
