@@ -132,7 +132,8 @@ fn errors_are_a_500_with_file_line_traceback_and_request_in_the_log() {
 #[test]
 fn os_exit_takes_one_worker_and_the_log_says_who_asked() {
     let mut server = instance(APP, "processes = 2\n");
-    let before = workers(&server);
+    // Both: which of them is to end nobody knows.
+    let before = wait_for("two workers", || Some(workers(&server)).filter(|w| w.len() == 2));
     assert!(lua(&server, "/exit").is_err(), "the worker ended in mid-request");
     server.wait_log("app.lua:7: the app called os.exit(7) in GET /exit: this process ends");
     server.wait_log("died (exit code 1)");
@@ -142,9 +143,42 @@ fn os_exit_takes_one_worker_and_the_log_says_who_asked() {
     assert!(server.alive());
 }
 
+/// In compiled code, in the interpreter, below pcall, in a coroutine: each ends with a 504, and the worker goes on.
 #[test]
-fn harakiri_ends_an_endless_loop_and_names_the_request() {
-    let server = instance(APP, "processes = 1\nharakiri = 1\n");
+fn harakiri_ends_an_endless_loop_with_a_504_and_the_log_says_where() {
+    let app = r#"
+local loops = {
+    compiled = function() while true do end end,
+    counting = function() local n = 0 for i = 1, 1e15 do n = n + i % 7 end return n end,
+    interpreted = function() jit.off(true, true) while true do string.rep("x", 10) end end,
+    stubborn = function() while true do pcall(function() while true do end end) end end,
+    waiting = function() while os.time() < 1e11 do end end,
+    sorting = function() table.sort({ 3, 1, 2 }, function() while true do end end) end,
+}
+return function(env)
+    local name = env.PATH_INFO:sub(2)
+    if name == "body" then return 200, {}, coroutine.wrap(function() while true do end end) end
+    if loops[name] then loops[name]() end
+    return 200, {}, tostring(uwsgi.mypid())
+end"#;
+    let server = instance(app, "processes = 1\nharakiri = 1\n");
+    let worker = text(&server, "/pid");
+    for (path, line) in
+        [("/compiled", 3), ("/counting", 4), ("/interpreted", 5), ("/stubborn", 6), ("/waiting", 7), ("/sorting", 8), ("/body", 12)]
+    {
+        assert_eq!(lua(&server, path).expect("an answer").status, 504, "{path}");
+        server.wait_log(&format!("GET {path} was over its time, and is answered with 504"));
+        server.wait_log(&format!("app.lua:{line}: in function"));
+        assert_eq!(text(&server, "/pid"), worker, "{path}: nothing is left over for those who come after it");
+    }
+}
+
+#[test]
+fn harakiri_ends_the_worker_of_a_request_that_waits_in_c() {
+    let server = instance(
+        "return function(env) if env.PATH_INFO == '/loop' then os.execute('sleep 60') end return 200, {}, 'x' end",
+        "processes = 1\nharakiri = 1\n",
+    );
     assert!(lua(&server, "/loop").is_err(), "killed in mid-request");
     server.wait_log("HARAKIRI");
     assert!(server.log().contains("/loop"), "{}", server.log());

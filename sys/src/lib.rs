@@ -7,6 +7,7 @@ pub mod caps;
 pub mod counting;
 pub mod environ;
 pub mod fork;
+pub mod interrupt;
 pub mod landlock;
 pub mod localtime;
 pub mod process;

@@ -10,56 +10,62 @@ use mlua::{Lua, LuaString, Table, Value, ffi};
 
 use crate::current;
 use crate::native::Natives;
+use crate::turn::{self, Turn};
 
-/// What every request's table has in common: made once a state.
-pub struct Environment {
-    input: Table,
-    error: Table,
+/// `env.input` and `env.error`, which every request's table has in common.
+pub fn shared(lua: &Lua, natives: &mut Natives) -> mlua::Result<(Table, Table)> {
+    let (input, error) = (lua.create_table()?, lua.create_table()?);
+    natives.add(&input, "read", read);
+    natives.add(&error, "write", write);
+    Ok((input, error))
 }
 
-impl Environment {
-    pub fn new(lua: &Lua, natives: &mut Natives) -> mlua::Result<Self> {
-        let (input, error) = (lua.create_table()?, lua.create_table()?);
-        natives.add(&input, "read", read);
-        natives.add(&error, "write", write);
-        Ok(Self { input, error })
+/// Pushes the variables as strings, the last one of a name; `CONTENT_TYPE` always. False if the request is gone.
+///
+/// # Safety
+/// There is room for four values more, and errors of Lua's may jump over the caller.
+pub unsafe fn push(state: *mut ffi::lua_State, turn: &mut Turn<'_>) -> bool {
+    let mut payload: *const [u8] = &[];
+    if !turn.tell(|request| {
+        payload = request.vars().payload();
+        Ok(())
+    }) {
+        return false;
     }
-
-    /// The variables as strings, the last one of a name; `CONTENT_TYPE` always.
-    pub fn table(&self, lua: &Lua, vars: Vars<'_>) -> mlua::Result<Table> {
+    // SAFETY: the packet stays where it is until somebody adds a variable to it, which no code does that runs before the end of this function. Every two pushes
+    // are taken by a rawset: the table is what is left.
+    unsafe {
+        let vars = Vars::made(&*payload);
         let room = c_int::try_from(vars.count()).unwrap_or(0).saturating_add(3);
-        // SAFETY: the two arguments are on the stack at 1 and 2 and are taken from it. Every push is balanced by a rawset, so that the table is all that is left.
-        // The closure owns nothing that an error of Lua's, which jumps over it, would leak.
-        unsafe {
-            lua.exec_raw((&self.input, &self.error), |state| {
-                ffi::lua_createtable(state, 0, room);
-                ffi::lua_insert(state, 1);
-                push(state, b"error");
-                ffi::lua_insert(state, -2);
-                ffi::lua_rawset(state, 1);
-                push(state, b"input");
-                ffi::lua_insert(state, -2);
-                ffi::lua_rawset(state, 1);
-                push(state, b"CONTENT_TYPE");
-                push(state, b"");
-                ffi::lua_rawset(state, 1);
-                for (name, value) in vars.iter() {
-                    push(state, name);
-                    push(state, value);
-                    ffi::lua_rawset(state, 1);
-                }
-            })
+        ffi::lua_createtable(state, 0, room);
+        turn::push(state, b"error");
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, turn.fixtures.error.into());
+        ffi::lua_rawset(state, -3);
+        turn::push(state, b"input");
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, turn.fixtures.input.into());
+        ffi::lua_rawset(state, -3);
+        set(state, b"CONTENT_TYPE", b"");
+        for (name, value) in vars.iter() {
+            set(state, name, value);
+        }
+        if let Some((script, path)) = turn.moved {
+            set(state, b"SCRIPT_NAME", script);
+            set(state, b"PATH_INFO", path);
         }
     }
+    true
 }
 
 /// # Safety
-/// `state` has room for one more value, and errors of Lua's may jump over the caller.
-unsafe fn push(state: *mut ffi::lua_State, bytes: &[u8]) {
-    // SAFETY: pointer and length are the slice's; Lua copies them.
-    unsafe { ffi::lua_pushlstring(state, bytes.as_ptr().cast(), bytes.len()) };
+/// A table is on top, with room for two values more; errors of Lua's may jump over the caller.
+unsafe fn set(state: *mut ffi::lua_State, name: &[u8], value: &[u8]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        turn::push(state, name);
+        turn::push(state, value);
+        ffi::lua_rawset(state, -3);
+    }
 }
-
 /// `env.input:read([n])`: n bytes, less at the end; all the rest without n. Nothing if the client is gone.
 fn read(lua: &Lua, (_input, length): (Value, Option<f64>)) -> mlua::Result<Option<LuaString>> {
     let wanted = length.filter(|n| *n >= 1.0).map_or(usize::MAX, |n| n as usize);

@@ -14,8 +14,7 @@ pub fn text(error: &Error) -> String {
 }
 
 /// Whether it is the error of a coroutine that is resumed after its end, and of nothing else.
-pub fn is_dead_coroutine(error: &Error) -> bool {
-    let message = text(error);
+pub fn is_dead_coroutine(message: &str) -> bool {
     message.lines().next().is_some_and(|line| line.ends_with("cannot resume dead coroutine"))
 }
 

@@ -12,13 +12,11 @@ use imperator_worker::log::diag::say;
 use imperator_worker::mounts;
 use imperator_worker::request::Request;
 use imperator_worker::settings::RequestSettings;
-use mlua::Value;
 
-use crate::answer::{self, Trouble};
 use crate::autoreload::Watched;
-use crate::current::Served;
-use crate::failure;
 use crate::state::{Plan, State};
+use crate::turn::{self, Trouble};
+use crate::{failure, harakiri};
 
 /// modifier1 of Lua's requests.
 pub const MODIFIER: u8 = 6;
@@ -149,6 +147,10 @@ impl LuaLanguage {
         Some(Chosen { app, moved: answer.moved.map(|(script, path)| (script.to_vec(), path.to_vec())) })
     }
 
+    fn file(&self, app: usize) -> &str {
+        self.plan.apps.get(app).map_or("", |(_, file)| file)
+    }
+
     fn answer(&self, state: &mut State, request: &mut Request<'_>) {
         let Some(chosen) = self.choose(request) else {
             say(&format!("--- no Lua app found for {}: none is configured for it (lua, mount) ---", title(request)));
@@ -158,24 +160,20 @@ impl LuaLanguage {
         let called = call(state, &chosen, request);
         match called {
             Ok(()) | Err(Trouble::Gone) => {}
+            Err(Trouble::Overdue(place)) => {
+                let (file, title) = (self.file(chosen.app), title(request));
+                say(&format!("HARAKIRI: {file}: {title} was over its time, and is answered with 504; it was here:\n{place}"));
+                request.fail(504, &NoLock);
+            }
             Err(trouble) => {
                 let text = match &trouble {
-                    Trouble::Lua(error) => failure::text(error),
-                    other => format!("{}: {other}", self.plan.apps.get(chosen.app).map_or("", |(_, file)| file)),
+                    Trouble::Lua(message) => message.clone(),
+                    other => format!("{}: {other}", self.file(chosen.app)),
                 };
                 say(&format!("{text}\n(Lua app {}, {})", chosen.app, title(request)));
                 request.count_exception();
                 request.fail(500, &NoLock);
             }
-        }
-    }
-
-    /// `lua-gc-freq`.
-    fn collect(&self, state: &mut State) {
-        let due = self.plan.gc_freq == 0 || state.requests % self.plan.gc_freq == 0;
-        state.requests += 1;
-        if due && let Err(error) = state.lua.gc_collect() {
-            say(&format!("garbage collection: {}", failure::text(&error)));
         }
     }
 }
@@ -188,14 +186,8 @@ fn sources(states: &[Option<State>]) -> Vec<String> {
 /// Calls the app, and sends what it returns.
 fn call(state: &State, chosen: &Chosen, request: &mut Request<'_>) -> Result<(), Trouble> {
     let app = state.apps.get(chosen.app).ok_or_else(|| Trouble::Shape("the app is not in this state".into()))?;
-    let env = state.environment.table(&state.lua, request.vars())?;
-    if let Some((script, path)) = &chosen.moved {
-        env.raw_set("SCRIPT_NAME", state.lua.create_string(script)?)?;
-        env.raw_set("PATH_INFO", state.lua.create_string(path)?)?;
-    }
-    let _served = Served::new(request);
-    let returned = app.call::<(Value, Value, Value)>(env)?;
-    answer::send(&state.bodies, returned)
+    let moved = chosen.moved.as_ref().map(|(script, path)| (&script[..], &path[..]));
+    turn::take(&state.fixtures, *app, moved, request)
 }
 
 impl Language for LuaLanguage {
@@ -226,6 +218,7 @@ impl Language for LuaLanguage {
     }
 
     fn enter_thread(&self, core: u32) {
+        harakiri::enter(core);
         STATE.with_borrow_mut(|state| self.renew(core, state));
     }
 
@@ -245,12 +238,16 @@ impl Language for LuaLanguage {
             match slot {
                 Some(state) => {
                     self.answer(state, request);
-                    self.collect(state);
+                    state.garbage.after_request(&state.lua);
                 }
                 None => request.fail(500, &NoLock),
             }
         });
         After::Continue
+    }
+
+    fn interrupt(&self, core: u32) -> bool {
+        harakiri::interrupt(core)
     }
 
     fn teardown(&self) {}

@@ -12,6 +12,8 @@ mod current;
 mod env;
 mod exit;
 mod failure;
+mod garbage;
+mod harakiri;
 mod language;
 mod native;
 mod not_built;
@@ -19,6 +21,7 @@ mod request_api;
 mod runtime;
 mod state;
 mod table;
+mod turn;
 
 use imperator_worker::control::Boot;
 use imperator_worker::host::Host;

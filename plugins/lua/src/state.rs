@@ -1,15 +1,16 @@
 //! One Lua state: libraries, the `uwsgi` table, the files, and the apps that they return.
 
+use std::ffi::c_int;
 use std::fs;
 use std::path::Path;
 
 use imperator_worker::settings::Settings;
 use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 
-use crate::body::Bodies;
-use crate::env::Environment;
+use crate::garbage::Garbage;
 use crate::native::Natives;
-use crate::{exit, failure, table};
+use crate::turn::{Fixtures, keep};
+use crate::{env, exit, failure, table};
 
 /// Where Debian and its kin keep Lua modules; LuaJIT as it comes looks below /usr/local only.
 const PATHS: &str = "/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua";
@@ -38,7 +39,7 @@ pub struct Plan {
     /// `lua-gc-freq`.
     pub gc_freq: u64,
     /// Where the options were written, by option and value, for messages.
-    origins: Vec<(String, String, String)>,
+    pub origins: Vec<(String, String, String)>,
 }
 
 impl Plan {
@@ -78,14 +79,12 @@ fn origins(settings: &Settings) -> Vec<(String, String, String)> {
 /// A state that is ready to serve.
 pub struct State {
     pub lua: Lua,
-    /// In the order of [`Plan::apps`].
-    pub apps: Vec<Function>,
-    pub environment: Environment,
-    pub bodies: Bodies,
+    /// In the order of [`Plan::apps`], by their numbers in the registry.
+    pub apps: Vec<c_int>,
+    pub fixtures: Fixtures,
+    pub garbage: Garbage,
     /// Files that were loaded, as they were named.
     pub files: Vec<String>,
-    /// Requests served by this core, for `lua-gc-freq`.
-    pub requests: u64,
 }
 
 impl State {
@@ -102,15 +101,18 @@ impl State {
             let mut natives = Natives::default();
             table::install(&lua, &mut natives)?;
             exit::install(&lua, &mut natives)?;
-            let environment = Environment::new(&lua, &mut natives)?;
+            let (input, error) = env::shared(&lua, &mut natives)?;
+            let fixtures = Fixtures::new(&lua, input, error)?;
+            let mut garbage = Garbage::new(&lua, &mut natives, fixtures.main, plan)?;
             natives.install(&lua)?;
-            Ok((environment, Bodies::new(&lua)?))
+            garbage.begin(&lua)?;
+            Ok((fixtures, garbage))
         };
-        let (environment, bodies) = prepare().map_err(|error| failure::text(&error))?;
+        let (fixtures, garbage) = prepare().map_err(|error| failure::text(&error))?;
         if plan.memory_limit > 0 {
             lua.set_memory_limit(plan.memory_limit).map_err(|error| format!("lua-memory-limit: {}", failure::text(&error)))?;
         }
-        let mut state = Self { lua, apps: vec![], environment, bodies, files: vec![], requests: 0 };
+        let mut state = Self { lua, apps: vec![], fixtures, garbage, files: vec![] };
         for file in &plan.before {
             state.run(file).map_err(|why| unable(&plan.place("lua-load", file), &why))?;
         }
@@ -120,9 +122,9 @@ impl State {
                 point => plan.place("mount", &format!("{point}={file}")),
             };
             let app = state.run(file).and_then(|value| app_of(file, value)).map_err(|why| unable(&place, &why))?;
-            state.apps.push(app);
+            state.apps.push(keep(&state.lua, Value::Function(app)).map_err(|error| failure::text(&error))?);
         }
-        state.lua.gc_collect().map_err(|error| failure::text(&error))?;
+        state.garbage.collect(&state.lua).map_err(|error| failure::text(&error))?;
         Ok(state)
     }
 

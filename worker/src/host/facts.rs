@@ -6,7 +6,7 @@ use imperator_sys::socket;
 
 use super::Host;
 use crate::control::FromWorker;
-use crate::scoreboard::{Status, WorkerCell};
+use crate::scoreboard::{CoreCell, Status, WorkerCell};
 
 /// The numbers of a worker that apps see, under uWSGI's names.
 const NUMBERS: [(&str, WorkerCell); 12] = [
@@ -25,6 +25,13 @@ const NUMBERS: [(&str, WorkerCell); 12] = [
 ];
 
 impl Host {
+    /// Whether the request that a core of this worker serves is over its time (`harakiri`, `set_user_harakiri`).
+    pub fn is_over_time(&self, core: u32) -> bool {
+        let core = self.scoreboard.worker(self.worker()).and_then(|worker| worker.core(core));
+        let deadline = core.map_or(0, |core| core.get(CoreCell::Deadline));
+        deadline != 0 && deadline <= imperator_sys::process::monotonic_ms()
+    }
+
     /// Whether this process is a worker that takes requests.
     pub fn is_accepting(&self) -> bool {
         self.scoreboard.worker(self.worker()).is_some_and(|slot| slot.get(WorkerCell::Accepting) != 0)
