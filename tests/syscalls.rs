@@ -57,18 +57,24 @@ impl Trace {
     }
 
     /// How often each system call was made.
-    fn end(mut self) -> BTreeMap<String, usize> {
+    fn end(self) -> BTreeMap<String, usize> {
+        let mut calls = BTreeMap::new();
+        for (name, _) in self.calls() {
+            *calls.entry(name).or_insert(0) += 1;
+        }
+        calls
+    }
+
+    /// The name and the text of each system call, in order.
+    fn calls(mut self) -> Vec<(String, String)> {
         let pid = Pid::from_raw(i32::try_from(self.strace.id()).expect("a pid"));
         kill(pid, Signal::SIGINT).expect("strace ends");
         self.strace.wait().expect("strace ends");
-        let mut calls = BTreeMap::new();
-        for line in std::fs::read_to_string(&self.out).expect("the trace").lines() {
+        let named = |line: &str| {
             let name = line.split('(').next().and_then(|before| before.split_whitespace().last()).unwrap_or_default();
-            if line.contains('(') && !line.contains(" resumed>") && !name.is_empty() {
-                *calls.entry(name.to_owned()).or_insert(0) += 1;
-            }
-        }
-        calls
+            (line.contains('(') && !line.contains(" resumed>") && !name.is_empty()).then(|| (name.to_owned(), line.to_owned()))
+        };
+        std::fs::read_to_string(&self.out).expect("the trace").lines().filter_map(named).collect()
     }
 }
 
@@ -197,6 +203,26 @@ fn a_line_of_the_log_costs_one_write() {
     // The line of the last request may come after its answer.
     assert!(count(&calls, "write") + 1 >= N, "the trace misses lines: {calls:?}");
     within(&calls, &[("epoll_wait", N), ("accept4", 2 * N), ("recvfrom", N), ("sendto", N), ("close", N), ("write", N)]);
+}
+
+/// The last bytes of a response and the end of its connection leave as one packet, and the client does not wait for the log.
+#[test]
+fn a_tcp_connection_ends_with_its_last_bytes_and_before_the_log() {
+    let server = server("socket = 127.0.0.1:{port}\nlogto = {dir}/log\n");
+    let address = server.fill("127.0.0.1:{port}");
+    wait_for("an answer", || uwsgi(&address, "/").ok().filter(|answer| answer.status == 200));
+    let Some(trace) = Trace::attach(&server) else { return };
+    for _ in 0..N {
+        assert_eq!(uwsgi(&address, "/").expect("an answer").status, 200);
+    }
+    let calls = trace.calls();
+    let wanted = |name: &str| matches!(name, "sendto" | "close" | "write");
+    let order: Vec<_> = calls.iter().filter(|(name, _)| wanted(name)).skip_while(|(name, _)| name != "sendto").collect();
+    assert!(order.len() + 1 >= 3 * N, "the trace misses requests: {calls:?}");
+    for (at, (name, text)) in order.into_iter().enumerate() {
+        assert_eq!(name, ["sendto", "close", "write"][at % 3], "call {at}: {text}");
+        assert!(name != "sendto" || text.contains("MSG_MORE"), "{text}");
+    }
 }
 
 #[test]

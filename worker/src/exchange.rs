@@ -103,6 +103,7 @@ impl Thread<'_> {
             link.tell(&FromWorker::Loyal);
         }
         if let After::Exit(code) = served.after {
+            self.write_line();
             self.shared.leave_transfers();
             self.drain(code);
         }

@@ -104,7 +104,7 @@ impl Thread<'_> {
             let (method, uri) = (record.text(b"REQUEST_METHOD"), record.text(b"REQUEST_URI"));
             diag::say(&format!("the response to {method} {uri} ended {missing} bytes before its Content-Length"));
         }
-        write_record(shared, &record, times, line);
+        compose_line(shared, &record, times, line);
 
         let lived = || (clock::monotonic_ms() - shared.born) / 1000;
         let delta = shared.slot.get(WorkerCell::DeltaRequests);
@@ -134,7 +134,20 @@ impl Thread<'_> {
             core: self.core,
             ..Record::default()
         };
-        write_record(self.shared, &record, &mut self.scratch.times, &mut self.scratch.line);
+        compose_line(self.shared, &record, &mut self.scratch.times, &mut self.scratch.line);
+    }
+
+    /// Writes the line of the request that was served last, if it has one that is not written yet.
+    pub(crate) fn write_line(&mut self) {
+        let line = &mut self.scratch.line;
+        if line.is_empty() {
+            return;
+        }
+        match &self.shared.config.request_log {
+            Some(fd) => diag::write_all(fd.as_fd(), line),
+            None => diag::write_all(std::io::stderr().as_fd(), line),
+        }
+        line.clear();
     }
 }
 
@@ -315,13 +328,9 @@ fn record<'r>(shared: &Shared<'_>, request: &'r Request<'_>, incoming: &Incoming
     }
 }
 
-fn write_record(shared: &Shared<'_>, record: &Record<'_>, times: &mut log::Times, line: &mut Vec<u8>) {
-    if !log::wanted(&shared.settings.log, record) {
-        return;
-    }
-    log::compose(&shared.format, shared.settings, record, times, line);
-    match &shared.config.request_log {
-        Some(fd) => diag::write_all(fd.as_fd(), line),
-        None => diag::write_all(std::io::stderr().as_fd(), line),
+/// Makes the request's line, for [`Thread::write_line`].
+fn compose_line(shared: &Shared<'_>, record: &Record<'_>, times: &mut log::Times, line: &mut Vec<u8>) {
+    if log::wanted(&shared.settings.log, record) {
+        log::compose(&shared.format, shared.settings, record, times, line);
     }
 }

@@ -17,14 +17,17 @@ pub(crate) enum Ready {
     Write,
 }
 
-/// Sends what the kernel takes now; `more` says that more follows at once (so that it is not sent as a packet of its own).
+/// Without waiting and without SIGPIPE; `more` says that more follows at once, or the end of the connection: over TCP they go in one packet then.
+/// (The kernel holds a packet back for that for 200 ms at most.)
+fn flags(more: bool) -> MsgFlags {
+    let plain = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    if more { plain | MsgFlags::from_bits_retain(nix::libc::MSG_MORE) } else { plain }
+}
+
+/// Sends what the kernel takes now.
 pub(crate) fn try_send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-    let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    if more {
-        flags |= MsgFlags::from_bits_retain(nix::libc::MSG_MORE);
-    }
     loop {
-        match sendmsg::<UnixAddr>(socket.as_raw_fd(), parts, &[], flags, None) {
+        match sendmsg::<UnixAddr>(socket.as_raw_fd(), parts, &[], flags(more), None) {
             Err(Errno::EINTR) => {}
             result => return Ok(result?),
         }
@@ -32,9 +35,9 @@ pub(crate) fn try_send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool
 }
 
 /// As [`try_send`] of one part, which is a cheaper call.
-pub(crate) fn try_send_one(socket: BorrowedFd<'_>, part: &[u8]) -> io::Result<usize> {
+pub(crate) fn try_send_one(socket: BorrowedFd<'_>, part: &[u8], more: bool) -> io::Result<usize> {
     loop {
-        match send(socket.as_raw_fd(), part, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        match send(socket.as_raw_fd(), part, flags(more)) {
             Err(Errno::EINTR) => {}
             result => return Ok(result?),
         }

@@ -195,9 +195,14 @@ impl Thread<'_> {
         }
     }
 
-    /// Goes on with a connection until it has to wait or ends.
-    pub(crate) fn work_on(&mut self, mut connection: Connection) {
+    /// Goes on with a connection until it has to wait or ends. The line of its last request is written when that is done: no client waits for the log.
+    pub(crate) fn work_on(&mut self, connection: Connection) {
         self.give_lead_up();
+        self.go_on(connection);
+        self.write_line();
+    }
+
+    fn go_on(&mut self, mut connection: Connection) {
         if connection.lingering.is_some() {
             return self.linger(connection);
         }
@@ -213,6 +218,7 @@ impl Thread<'_> {
                     continue;
                 }
             }
+            self.write_line();
             let next = self.exchange(&mut connection);
             if let Some(rest) = connection.rest.take() {
                 return self.send_beside(connection, *rest, next);

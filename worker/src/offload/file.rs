@@ -83,7 +83,7 @@ impl<F: AsFd> FilePart<F> {
                 result => break result?,
             }
         };
-        if got == 0 { Ok(0) } else { socket::try_send_one(socket, &block[..got]) }
+        if got == 0 { Ok(0) } else { socket::try_send_one(socket, &block[..got], false) }
     }
 }
 

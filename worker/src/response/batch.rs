@@ -26,7 +26,8 @@ impl<'a, 's, 'c> Batch<'a, 's, 'c> {
         Self { sender, way, parts: [IoSlice::new(&[]); BATCH], used: 0 }
     }
 
-    pub fn fill(&mut self, head: &'a [u8], line: Option<&'a ChunkStart>, parts: &[&'a [u8]], allowed: u64) -> io::Result<()> {
+    /// Adds and sends a part of a response; `more` as in [`Self::flush`].
+    pub fn fill(&mut self, head: &'a [u8], line: Option<&'a ChunkStart>, parts: &[&'a [u8]], allowed: u64, more: bool) -> io::Result<()> {
         self.add(head)?;
         if let Some(line) = line {
             self.add(line.as_bytes())?;
@@ -40,7 +41,7 @@ impl<'a, 's, 'c> Batch<'a, 's, 'c> {
         if line.is_some() {
             self.add(b"\r\n")?;
         }
-        self.flush(false)
+        self.flush(more)
     }
 
     pub fn add(&mut self, part: &'a [u8]) -> io::Result<()> {
@@ -55,7 +56,7 @@ impl<'a, 's, 'c> Batch<'a, 's, 'c> {
         Ok(())
     }
 
-    /// Sends what was added; `more` follows at once.
+    /// Sends what was added; `more` follows at once, or the end of the connection.
     pub fn flush(&mut self, more: bool) -> io::Result<()> {
         let used = std::mem::take(&mut self.used);
         self.sender.send(&mut self.parts[..used], more, self.way)
@@ -64,19 +65,16 @@ impl<'a, 's, 'c> Batch<'a, 's, 'c> {
 
 /// Sends what the kernel takes now.
 pub(super) fn try_send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-    if more {
-        return socket::try_send(socket, parts, true);
-    }
     if let [part] = parts {
-        return socket::try_send_one(socket, part);
+        return socket::try_send_one(socket, part, more);
     }
     if parts.iter().map(|part| part.len()).sum::<usize>() > JOIN {
-        return socket::try_send(socket, parts, false);
+        return socket::try_send(socket, parts, more);
     }
     let (mut joined, mut end) = ([0; JOIN], 0);
     for part in parts {
         joined[end..end + part.len()].copy_from_slice(part);
         end += part.len();
     }
-    socket::try_send_one(socket, &joined[..end])
+    socket::try_send_one(socket, &joined[..end], more)
 }

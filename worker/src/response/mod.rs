@@ -246,7 +246,9 @@ impl<'c> Response<'c> {
         }
         let line = self.chunk_start(allowed);
         let mut batch = Batch::new(&mut self.sender, way);
-        let result = batch.fill(if self.sent { &[] } else { self.head.lines() }, line.as_ref(), parts, allowed);
+        // Then the connection's end is all that follows.
+        let more = way.last && !self.terms.keep;
+        let result = batch.fill(if self.sent { &[] } else { self.head.lines() }, line.as_ref(), parts, allowed, more);
         self.head_is_out();
         self.account(result, allowed)
     }
@@ -367,7 +369,7 @@ impl<'c> Response<'c> {
         }
         if self.framing == Framing::Chunked && !self.broken {
             let mut batch = Batch::new(&mut self.sender, way);
-            let result = batch.add(LAST_CHUNK).and_then(|()| batch.flush(false));
+            let result = batch.add(LAST_CHUNK).and_then(|()| batch.flush(!self.terms.keep));
             let _ = self.account(result, 0);
         }
         if let Err(error) = self.sender.close() {
