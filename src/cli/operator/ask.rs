@@ -48,6 +48,8 @@ pub(super) struct Worker {
     pub last_spawn: u64,
     pub respawn_count: u64,
     pub tx: u64,
+    /// Microseconds in requests.
+    pub running_time: u64,
     /// Microseconds.
     pub avg_rt: u64,
     pub cores: Vec<Core>,

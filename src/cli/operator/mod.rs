@@ -6,10 +6,12 @@
 
 mod ask;
 mod emperor;
+mod estate;
 mod instance;
 mod shown;
 mod table;
 mod target;
+mod top;
 mod words;
 
 use anyhow::Result;
@@ -36,7 +38,11 @@ pub(super) fn run(verb: Verb, words: &[String], env: &[(String, String)]) -> i32
 }
 
 fn answer(ask: &Ask, env: &[(String, String)]) -> Result<i32> {
-    match Target::choose(ask, env)? {
+    let target = Target::choose(ask, env)?;
+    if ask.verb == Verb::Top {
+        return top::run(target).map(|()| 0);
+    }
+    match target {
         Target::Instance(instance) => instance::run(ask, &instance),
         Target::Emperor(at) => emperor::run(ask, &at),
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(super) const USAGE: &str = "\
 Usage: imperator ps     [NAME|FILE]                 who runs, and what each does now
+       imperator top    [NAME|FILE]                 the same on the whole screen, and requests a second; q ends it
        imperator stats  [NAME|FILE]                 all figures, as JSON
        imperator why    NAME|FILE                   why it is as it is: deaths, failed reloads, last lines of the log
        imperator log    NAME|FILE [-f] [-n LINES]   the end of its log (20 lines); -f: and what comes
@@ -33,6 +34,7 @@ const WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Verb {
     Ps,
+    Top,
     Stats,
     Why,
     Log,
@@ -41,8 +43,9 @@ pub(in crate::cli) enum Verb {
     Start,
 }
 
-const VERBS: [(&str, Verb); 7] = [
+const VERBS: [(&str, Verb); 8] = [
     ("ps", Verb::Ps),
+    ("top", Verb::Top),
     ("stats", Verb::Stats),
     ("why", Verb::Why),
     ("log", Verb::Log),
@@ -89,7 +92,7 @@ impl Ask {
         while let Some(word) = words.next() {
             let mut value = |what: &str| words.next().with_context(|| format!("{word} wants {what} behind it"));
             match word {
-                "--json" => ask.json = true,
+                "--json" if verb != Verb::Top => ask.json = true,
                 "--at" => ask.at = Some(value("an address or the emperor's file")?.to_owned()),
                 "--wait" => ask.wait = Duration::from_secs(number(value("seconds")?)?),
                 "-f" | "--follow" if verb == Verb::Log => ask.follow = true,
@@ -102,7 +105,7 @@ impl Ask {
                 name => bail!("`{name}`: one NAME or FILE at a time"),
             }
         }
-        let about_all = matches!(verb, Verb::Ps | Verb::Stats);
+        let about_all = matches!(verb, Verb::Ps | Verb::Top | Verb::Stats);
         ensure!(about_all || ask.who.is_some(), "name a vassal or the file of an instance");
         Ok(ask)
     }

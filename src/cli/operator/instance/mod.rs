@@ -8,6 +8,8 @@ mod why;
 
 use anyhow::Result;
 
+pub(super) use ps::measured;
+
 use super::ask;
 use super::target::Instance;
 use super::words::{Ask, Verb};
@@ -16,7 +18,7 @@ use crate::cli::print;
 /// Does what the command says; the exit code.
 pub(super) fn run(ask: &Ask, instance: &Instance) -> Result<i32> {
     match ask.verb {
-        Verb::Ps => ps::run(ask, instance)?,
+        Verb::Ps | Verb::Top => ps::run(ask, instance)?,
         Verb::Stats => print(&format!("{:#}\n", ask::json(instance)?)),
         Verb::Why => why::run(ask, instance)?,
         Verb::Log => log::run(ask, instance)?,

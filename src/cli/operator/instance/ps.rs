@@ -12,18 +12,18 @@ use super::master::resident;
 use crate::cli::print;
 
 pub(super) fn run(ask: &Ask, instance: &Instance) -> Result<()> {
-    let mut figures = figures(instance)?;
-    measure(&mut figures);
+    let figures = measured(figures(instance)?);
     print(&if ask.json { as_json(&figures, now()) } else { text(&instance.name, &figures, now()) });
     Ok(())
 }
 
 /// Resident sizes that the instance does not measure itself (`memory-report`) are the kernel's, where the workers are on this machine.
-fn measure(figures: &mut Figures) {
+pub(in super::super) fn measured(mut figures: Figures) -> Figures {
     let master = figures.pid;
     for worker in figures.workers.iter_mut().filter(|w| w.rss == 0 && w.pid > 0) {
         worker.rss = resident(worker.pid, master).unwrap_or(0);
     }
+    figures
 }
 
 fn text(name: &str, figures: &Figures, now: u64) -> String {
