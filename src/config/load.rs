@@ -9,7 +9,7 @@ use super::apply::{self, Applied};
 use super::conflicts::{self, Surroundings};
 use super::reader::{self, Context, Reading};
 use super::{Diagnostic, Entry, Origin, command};
-use crate::privileges::Forced;
+use crate::privileges::{Forced, instance_name};
 
 pub use super::command::Command;
 
@@ -68,6 +68,7 @@ pub fn load(argv: &[String], env: &[(String, String)]) -> Result<Loaded, ConfigE
     if let Err(error) = Forced::of_environment(env).map(|forced| forced.hold(&mut applied.settings)) {
         applied.errors.push(Diagnostic::new(&Origin::Environment, error));
     }
+    applied.settings.isolation.group.name = instance_name(argv);
     let around = Surroundings::of_process(env);
     judge(&mut applied, &around);
     applied.errors.extend(conflicts::nothing_to_do(&applied.settings, &around));

@@ -21,6 +21,7 @@ use super::poller::What;
 use super::shell::{CALM_SCAN_MS, Shell, now};
 use super::sources::Look;
 use super::stats::{self, Frame};
+use crate::privileges::Cell;
 use crate::stats::Page;
 
 impl Shell {
@@ -59,6 +60,11 @@ impl Shell {
         let owner = vassal.owner;
         let directory = self.directory_of(key);
         let options = &self.settings.emperor;
+        let (mut namespaces, mut cell) = (self.namespaces, Cell::default());
+        if let Some(policy) = &mut self.isolation {
+            cell = policy.cell(&key.to_string(), &directory, self.namespaces);
+            namespaces |= policy.namespaces();
+        }
         let executable = (options.magic_exec).then(|| directory.join(&key.id)).filter(|path| is_executable(path));
         let birth = Birth {
             name: key.to_string(),
@@ -70,7 +76,8 @@ impl Shell {
             pipe,
             our_end: Some(our_end),
             user: options.tyrant.then_some((owner, options.tyrant_initgroups)),
-            namespaces: self.namespaces,
+            namespaces,
+            cell,
             capabilities: self.capabilities.as_deref(),
             start_hook: options.start_hook.as_deref(),
             hooks: &self.hooks,
@@ -168,6 +175,9 @@ impl Shell {
     /// A process is gone. Its socket, if on demand, stays.
     fn ended(&mut self, key: &Key, source: usize) {
         self.close_pipe(key);
+        if let Some(policy) = &mut self.isolation {
+            policy.left(&key.to_string());
+        }
         if let Some(program) = self.settings.emperor.stop_hook.clone() {
             let directory = self.directory(source);
             self.asides.stop_hook(&program, &key.to_string(), &directory, monotonic_ms());

@@ -19,6 +19,7 @@ use nix::unistd::{Gid, Pid, Uid, User};
 
 use super::core::Owner;
 use super::launch;
+use crate::privileges::{Cell, FORCED_ENV};
 
 /// Exit code of a child that found nothing to execute.
 const NOTHING_TO_EXECUTE: i32 = 26;
@@ -43,6 +44,8 @@ pub struct Birth<'b> {
     pub namespaces: CloneFlags,
     /// The bounding set of capabilities, if it is limited.
     pub capabilities: Option<&'b [u32]>,
+    /// What the emperor demands of it.
+    pub cell: Cell,
     pub start_hook: Option<&'b str>,
     pub hooks: &'b Hooks,
 }
@@ -73,6 +76,7 @@ impl Birth<'_> {
         if self.namespaces.contains(CloneFlags::CLONE_NEWNS) {
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).context("private mounts")?;
         }
+        self.cell.enter().context("isolation")?;
         std::env::set_current_dir(&self.directory).with_context(|| format!("chdir {}", self.directory.display()))?;
         if let Some(capabilities) = self.capabilities {
             spawn::limit_bounding_set(capabilities).context("vassal-cap")?;
@@ -85,6 +89,7 @@ impl Birth<'_> {
         if let Some(code) = self.hooks.run("as-vassal")?.exit {
             return Ok(code);
         }
+        self.cell.close().context("isolation")?;
         Ok(self.execute())
     }
 
@@ -121,7 +126,9 @@ impl Birth<'_> {
             return 1;
         }
         // Hooks may have changed the environment.
-        let own = launch::environment(std::env::vars_os(), self.pipe.as_raw_fd(), self.zerg);
+        let mut own = launch::environment(std::env::vars_os(), self.pipe.as_raw_fd(), self.zerg);
+        own.retain(|(name, _)| name != FORCED_ENV);
+        own.extend(self.cell.environment.iter().map(|(name, value)| (name.into(), value.into())));
         let pairs = own.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
         let environment: Vec<CString> = pairs.filter_map(|pair| CString::new(pair).ok()).collect();
         for program in &self.programs {

@@ -125,6 +125,7 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
     let sources = options.sources.iter().map(|line| monitor(line, start_dir, &rules)).collect::<Result<Vec<_>, _>>()?;
     let hooks = Rc::new(Hooks::parse(&settings.hooks)?);
     let namespaces = clone_flags(options)?;
+    let isolation = privileges::Policy::of(settings)?;
     let capabilities = options.cap.as_deref().map(bounding_set).transpose()?;
     if options.tyrant && !nix::unistd::geteuid().is_root() {
         tracing::warn!(
@@ -176,6 +177,7 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
         systemd,
         program: own_program(),
         namespaces,
+        isolation,
         capabilities,
         scan_at: 0,
         start_dir: start_dir.into(),

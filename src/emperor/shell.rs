@@ -25,6 +25,7 @@ use super::poller::{Poller, What};
 use super::sources::{Monitor, Rules};
 use super::watch::Watch;
 use crate::logs::Logs;
+use crate::privileges::Policy;
 use crate::stats::StatsServer;
 use crate::systemd::{Phase, Systemd};
 
@@ -55,6 +56,7 @@ pub struct Shell {
     /// The binary that vassals are started with, as it was found at our own start.
     pub(super) program: OsString,
     pub(super) namespaces: CloneFlags,
+    pub(super) isolation: Option<Policy>,
     pub(super) capabilities: Option<Vec<u32>>,
     /// When to look at the sources at the latest, in `Now::ms`.
     pub(super) scan_at: u64,

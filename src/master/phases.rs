@@ -10,6 +10,7 @@ use super::running::Master;
 use super::runtime::Runtime;
 use crate::hooks::{Effects, Hooks};
 use crate::identity::{Moment, write_pidfiles};
+use crate::privileges::group_of;
 
 impl Master {
     /// Runs the hooks of `phase` in this process, without waiting for them. A failure of a phase that must not fail ends the instance.
@@ -84,6 +85,9 @@ impl Master {
     pub(super) fn last_things(&mut self) {
         self.run_end_hooks();
         let Some(settings) = self.last_settings.clone() else { return };
+        if let Some(group) = group_of(&settings) {
+            group.remove();
+        }
         if settings.process.vacuum {
             for (path, error) in self.vacuum.run(std::process::id() as i32) {
                 say(&format!("vacuum: cannot remove {}: {error}", path.display()));

@@ -127,8 +127,8 @@ impl Recipe<'_> {
             None => self.python(path)?,
         };
         let mut plan = self.plan.clone();
-        if let Some(files) = plan.seal.files.take() {
-            plan.seal.files = Some(files.and(program.files()));
+        if let Some(files) = plan.seal.files.first_mut() {
+            *files = std::mem::take(files).and(program.files());
         }
         let boot = self.boot(control, master_pid, &plan)?;
         let env = env.iter().map(|(k, v)| format!("{k}={v}")).chain([format!("{BOOT_ENV}={}", boot.as_raw_fd())]);
@@ -143,7 +143,7 @@ impl Recipe<'_> {
     /// The user's interpreter. A shim is followed to it where files are named: it runs programs from anywhere.
     fn python(&self, path: &str) -> Result<Program> {
         let mut python = self.settings.python.clone();
-        if self.plan.seal.files.is_some()
+        if !self.plan.seal.files.is_empty()
             && let Some(behind) = shim::behind(self.settings, self.start)
         {
             python.bin = behind.to_str().map(ToOwned::to_owned);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use imperator_worker::isolation::Files;
-use imperator_worker::settings::{Settings, is_lua_mount};
+use imperator_worker::settings::{Isolation, Settings, is_lua_mount};
 
 /// Programs and libraries.
 const EXECUTED: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
@@ -15,6 +15,19 @@ const WRITTEN: [&str; 9] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "
 pub fn of_the_system() -> Files {
     let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
     Files { read: paths(&READ), write: paths(&WRITTEN), exec: paths(&EXECUTED) }
+}
+
+/// What the emperor allows at all, if it names anything: the system, the vassals' files, our own program, and what it names.
+pub fn bounds(demand: &Isolation, vassals: &Path) -> Option<Files> {
+    let named = !demand.read.is_empty() || !demand.write.is_empty() || !demand.exec.is_empty();
+    let all = |list: &[String]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
+    let program = executable();
+    let beside = program.as_ref().and_then(|p| Some(p.parent()?.to_owned()));
+    named.then(|| {
+        let read = all(&demand.read).into_iter().chain(beside).chain([vassals.to_owned()]).collect();
+        let exec = all(&demand.exec).into_iter().chain(program).collect();
+        of_the_system().and(Files { read, write: all(&demand.write), exec })
+    })
 }
 
 /// What the configuration names, and `landlock-read`, `-write`, `-exec`. Relative paths count from `directory`, where the app is going to be.

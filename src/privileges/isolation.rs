@@ -7,7 +7,9 @@ use imperator_worker::log::diag::say;
 use imperator_worker::settings::{Measures, Settings};
 
 use super::files;
+use super::hierarchy::Hierarchy;
 use super::kernel::Kernel;
+use super::limits::Group;
 
 /// What of it the app's process has to do itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,7 +37,12 @@ pub fn isolated(settings: &Settings, kernel: &Kernel, directory: &Path) -> Isola
         namespaces.insert(0, "fs".into());
     }
     let drop_capabilities = measures.drop_capabilities && settings.privileges.cap.is_empty();
-    let files = measures.files.then(|| files::of_the_system().and(files::of_the_app(settings, directory)));
+    let mut files = vec![];
+    if measures.files {
+        files.push(files::of_the_system().and(files::of_the_app(settings, directory)));
+    }
+    // The emperor's bounds, if it could not set them itself before it started the master.
+    files.extend(settings.isolation.forced.as_ref().filter(|_| !made.sealed).and_then(|forced| files::bounds(forced, directory)));
     let seal = Seal { drop_capabilities, no_new_privs: measures.no_new_privs, scope: measures.scope, files, seccomp: measures.seccomp };
     Isolated { namespaces, pid_namespace, mounts, seal }
 }
@@ -70,13 +77,22 @@ pub fn needs_namespaces(settings: &Settings) -> bool {
     mounts || !wanted_namespaces(settings, &measures).is_empty()
 }
 
-/// One line at each start and reload with what this kernel lacks of what is asked for.
+/// The control group that this instance makes for itself, if its configuration limits something.
+pub fn group_of(settings: &Settings) -> Option<Group> {
+    let limits = &settings.isolation.group;
+    limits.any().then(|| Group::of(limits, &limits.name, &Hierarchy::here()))
+}
+
+/// Makes the control group, and says in one line at each start and reload what this system lacks of what is asked for.
 ///
 /// # Errors
 /// It lacks something, and `require-isolation` is set.
 pub fn report(settings: &Settings) -> anyhow::Result<()> {
     let measures = settings.isolation.measures();
-    let lacks = Kernel::here().lacks(&measures, needs_namespaces(settings));
+    let mut lacks = Kernel::here().lacks(&measures, needs_namespaces(settings));
+    if let Some(group) = group_of(settings) {
+        lacks.extend(group.make(&settings.isolation.group));
+    }
     if lacks.is_empty() {
         return Ok(());
     }
@@ -110,7 +126,7 @@ mod tests {
     fn strict_is_done_by_the_app_itself() {
         let done = strict(|_| ());
         assert_eq!((done.namespaces, done.pid_namespace), (vec!["fs".into(), "ipc".into(), "uts".into()], true));
-        assert!(done.mounts.tmp && done.mounts.proc && done.seal.drop_capabilities && done.seal.files.is_some());
+        assert!(done.mounts.tmp && done.mounts.proc && done.seal.drop_capabilities && !done.seal.files.is_empty());
     }
 
     #[test]
@@ -125,7 +141,8 @@ mod tests {
 
     #[test]
     fn what_the_emperor_has_made_is_not_made_twice() {
-        let made = Made { namespaces: ["fs", "ipc", "uts", "pid"].map(Into::into).to_vec(), tmp: true, hidden: true, proc: true };
+        let made =
+            Made { namespaces: ["fs", "ipc", "uts", "pid"].map(Into::into).to_vec(), tmp: true, hidden: true, proc: true, sealed: true };
         let forced = Some(Box::new(Isolation { level: Level::Strict, hide: vec!["/run/x".into()], ..Isolation::default() }));
         let done = strict(|s| (s.isolation.made, s.isolation.forced) = (made.clone(), forced));
         assert_eq!((done.namespaces, done.pid_namespace, done.mounts.any()), (vec![], false, false));

@@ -9,7 +9,7 @@ use imperator_worker::settings::{Privileges, Settings};
 use nix::unistd::{Gid, Uid, geteuid, getgrouplist};
 
 use super::identity::{group, user};
-use super::isolation::{Isolated, isolated};
+use super::isolation::{Isolated, group_of, isolated};
 use super::kernel::Kernel;
 
 /// When the plan is carried out.
@@ -45,7 +45,7 @@ pub fn plan(settings: &Settings) -> Result<(Plan, Place)> {
         pivot_root,
         unshare2: without_pid(&p.unshare2),
         identity: identity(p)?,
-        groups: vec![],
+        groups: group_of(settings).map(|group| group.members()).unwrap_or_default(),
         own_namespaces: namespaces,
         mounts,
         seal,

@@ -76,6 +76,12 @@ impl Server {
         Self { dir, port: free_port(), port2: free_port(), child: None }
     }
 
+    /// In a folder that is not below /tmp, for those to whom /tmp is something else.
+    pub fn below(folder: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("imperator-").permissions(world()).tempdir_in(folder).expect("a directory");
+        Self { dir, port: free_port(), port2: free_port(), child: None }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -187,6 +193,10 @@ impl Server {
     pub fn tree(&self) -> Vec<(i32, String)> {
         tree(self.pid())
     }
+}
+
+fn world() -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o755)
 }
 
 impl Drop for Server {

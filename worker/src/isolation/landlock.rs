@@ -46,13 +46,17 @@ pub fn version() -> i32 {
 ///
 /// # Errors
 /// The kernel takes not all of it.
-pub fn enter(scope: bool, files: Option<&Files>) -> Result<(), IsolationError> {
+pub fn enter(scope: bool, files: &[Files]) -> Result<(), IsolationError> {
     let scope = scope && version() >= SCOPES;
-    if !scope && files.is_none() {
-        return Ok(());
+    let alone = (scope && files.is_empty()).then_some((true, None));
+    let layers = files.iter().enumerate().map(|(number, files)| (scope && number == 0, Some(files)));
+    for (scope, files) in layers.chain(alone) {
+        let status = restrict(scope, files).map_err(|e| IsolationError::Landlock(e.to_string()))?;
+        if status == RulesetStatus::NotEnforced {
+            return Err(IsolationError::NoLandlock);
+        }
     }
-    let status = restrict(scope, files).map_err(|e| IsolationError::Landlock(e.to_string()))?;
-    if status == RulesetStatus::NotEnforced { Err(IsolationError::LandlockPartly) } else { Ok(()) }
+    Ok(())
 }
 
 fn restrict(scope: bool, files: Option<&Files>) -> Result<RulesetStatus, landlock::RulesetError> {
@@ -110,7 +114,7 @@ mod tests {
         let files = Files { read: vec![at("r"), at("none/not-there")], write: vec![at("w")], exec: vec![] };
         let paths: Vec<PathBuf> = ["r/f", "w/f", "none/f", "r/new", "w/new"].into_iter().map(at).collect();
         let tried = std::thread::spawn(move || {
-            enter(true, Some(&files)).expect("restricted");
+            enter(true, &[files]).expect("restricted");
             let read = paths[..3].iter().map(|p| fs::read(p).is_ok()).collect::<Vec<_>>();
             (read, fs::write(&paths[3], "").is_ok(), fs::write(&paths[4], "").is_ok())
         });

@@ -26,8 +26,8 @@ pub enum IsolationError {
     Step { step: String, source: Error },
     #[error("landlock: {0}")]
     Landlock(String),
-    #[error("landlock: the kernel has taken only a part of the rules")]
-    LandlockPartly,
+    #[error("landlock: this kernel takes no rules")]
+    NoLandlock,
     #[error("seccomp: {0}")]
     Seccomp(String),
     #[error("seccomp: {0}")]
@@ -47,7 +47,8 @@ pub struct Seal {
     pub no_new_privs: bool,
     /// No signal to processes outside, no abstract socket of theirs.
     pub scope: bool,
-    pub files: Option<Files>,
+    /// Each of them holds: what one does not name cannot be opened.
+    pub files: Vec<Files>,
     pub seccomp: Vec<Seccomp>,
 }
 
@@ -71,7 +72,7 @@ impl Seal {
         if self.no_new_privs {
             step("no-new-privs", nix::sys::prctl::set_no_new_privs())?;
         }
-        landlock::enter(self.scope, self.files.as_ref())?;
+        landlock::enter(self.scope, &self.files)?;
         for seccomp in &self.seccomp {
             if let Some(profile) = seccomp.profile() {
                 seccomp::enter(&profile)?;

@@ -64,12 +64,16 @@ pub struct Made {
     /// Its own `hide-path`s.
     pub hidden: bool,
     pub proc: bool,
+    /// Files, system calls and capabilities, for the master too.
+    pub sealed: bool,
 }
 
 /// `cgroup-memory` and its kin: limits of a control group that is made for the instance.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
 #[serde(default)]
 pub struct GroupLimits {
+    /// What the group is called: made of the configuration's name and place.
+    pub name: String,
     /// `cgroup-parent`: a group below our own, or from the root of the hierarchy if it begins with `/`; `None`: `imperator`.
     pub parent: Option<String>,
     /// Bytes.
