@@ -1,6 +1,6 @@
 //! How lines for daemons and cron are read.
 
-use imperator_worker::settings::{Alarm, AlarmDeed, Cron, Daemon};
+use imperator_worker::settings::{Alarm, AlarmDeed, Cron, Daemon, Descriptor, DescriptorDeed};
 
 use super::{keys, values};
 
@@ -67,6 +67,8 @@ pub fn alarm(text: &str) -> Result<Alarm, String> {
         ("cmd", command) if !command.trim().is_empty() => AlarmDeed::Command(command.into()),
         ("cmd", _) => return Err("a command is missing: cmd:COMMAND".into()),
         ("log", _) => AlarmDeed::Log,
+        ("signal", _) => return Err("there are no uwsgi signals yet, so that none can be raised: use cmd:COMMAND or log".into()),
+        ("mule", _) => return Err("there are no mules yet, so that none can be told: use cmd:COMMAND or log".into()),
         (other, _) => {
             return Err(format!(
                 "there is no plugin `{other}` for alarms: cmd:COMMAND (with the message on its standard input) and log are"
@@ -74,6 +76,33 @@ pub fn alarm(text: &str) -> Result<Alarm, String> {
         }
     };
     Ok(Alarm { name: name.into(), deed })
+}
+
+/// `alarm-fd`: a name, a descriptor, and perhaps how much to read and a message.
+///
+/// # Errors
+/// No name, no descriptor.
+pub fn alarm_fd(text: &str) -> Result<Descriptor, String> {
+    let (name, rest) = text.trim().split_once(char::is_whitespace).ok_or("a name, a blank and FD[:BYTES] MESSAGE are expected")?;
+    descriptor(rest, DescriptorDeed::Alarm(name.into()))
+}
+
+/// `FD[:BYTES] [MESSAGE]`.
+///
+/// # Errors
+/// No descriptor that a parent could have left (3 and above), nothing to read.
+pub fn descriptor(text: &str, deed: DescriptorDeed) -> Result<Descriptor, String> {
+    let text = text.trim();
+    let (numbers, message) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let (fd, bytes) = numbers.split_once(':').unwrap_or((numbers, "1"));
+    let fd = fd
+        .parse()
+        .ok()
+        .filter(|fd| *fd > 2)
+        .ok_or_else(|| format!("`{fd}` is no descriptor that could have been passed: 3 and above can"))?;
+    let bytes =
+        bytes.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or_else(|| format!("`{bytes}` is no number of bytes: 1 to 4096 are"))?;
+    Ok(Descriptor { fd, bytes, deed, message: message.trim_start().into() })
 }
 
 /// `cron`: five numbers and a command.
@@ -172,6 +201,18 @@ mod tests {
         for bad in ["bell", "bell cmd:", "bell xmpp:a@b", "bell signal:17"] {
             assert!(alarm(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn descriptors_of_a_parent() {
+        let found = alarm_fd("bell 7:8  memory is short").expect("good");
+        assert_eq!((found.fd, found.bytes, found.message.as_str()), (7, 8, "memory is short"));
+        assert_eq!(found.deed, DescriptorDeed::Alarm("bell".into()));
+        assert_eq!(descriptor("9", DescriptorDeed::Reload).expect("good").bytes, 1);
+        for bad in ["", "2", "x", "7:0", "7:x", "7:9999"] {
+            assert!(descriptor(bad, DescriptorDeed::Reload).is_err(), "{bad}");
+        }
+        assert!(alarm_fd("bell").is_err());
     }
 
     #[test]

@@ -53,7 +53,8 @@ fn of(entry: &Entry, all: &[Entry]) -> Option<Command> {
         "dump-options" => on.then(|| Command::Print(table::names().map(str::to_owned).collect())),
         "plugins-list" => print(&["python3", "the Python of `home`, of `python-bin`, or the first python3 on PATH"]),
         "logger-list" => print(&["file", "fd", "stdio", "socket", "syslog", "rsyslog"]),
-        "cheaper-algo-list" => print(&["spare", "manual"]),
+        "cheaper-algo-list" => print(&["spare", "spare2", "backlog", "busyness", "manual"]),
+        "alarm-list" => print(&["cmd", "log"]),
         "imperial-monitor-list" => print(&["dir", "glob"]),
         _ => None,
     }
@@ -100,9 +101,20 @@ mod tests {
 
     #[test]
     fn every_command_is_a_row_of_the_table() {
-        for name in
-            ["help", "version", "stop", "reload", "pause", "connect-and-read", "ping", "get", "dump-options", "plugins-list", "logger-list"]
-        {
+        for name in [
+            "help",
+            "version",
+            "stop",
+            "reload",
+            "pause",
+            "connect-and-read",
+            "ping",
+            "get",
+            "dump-options",
+            "plugins-list",
+            "logger-list",
+            "alarm-list",
+        ] {
             assert!(table::lookup(name).is_some_and(|spec| matches!(spec.status, table::Status::Immediate)), "{name}");
         }
     }

@@ -51,6 +51,9 @@ pub struct State {
     pub cache_peers: super::caching::KeptPeers,
     #[serde(default)]
     pub tally: super::tally::Tally,
+    /// Descriptors that we were started with: their first number, and what it is now.
+    #[serde(default)]
+    pub descriptors: Vec<(i32, i32)>,
 }
 
 /// One generation's descriptors.
@@ -90,6 +93,7 @@ impl State {
             .chain(self.metrics.as_ref().map(|(fd, _)| *fd))
             .chain(self.zerg.descriptors())
             .chain(self.cache_peers.iter().map(|(fd, _, _)| *fd))
+            .chain(self.descriptors.iter().map(|(_, fd)| *fd))
             .collect()
     }
 }

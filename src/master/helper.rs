@@ -15,7 +15,7 @@ use nix::sys::prctl;
 use nix::unistd::{Pid, setsid};
 
 use super::running::Master;
-use super::spawn::{die_with, environment};
+use super::spawn::{die_with, environment_now};
 use crate::privileges::{group, user};
 
 /// A command to start.
@@ -43,32 +43,36 @@ struct Birth<'b> {
     log: BorrowedFd<'b>,
     null: std::fs::File,
     identity: Option<Identity>,
-    plan: Option<Plan>,
+    plan: Plan,
     /// Whose namespaces it shares.
     zygote: Option<i32>,
     master: Pid,
 }
 
 impl Master {
+    /// What somebody who acts in the app's name has given up: all that the app has, or with `master-as-root` nothing.
+    pub(super) fn rights(&self) -> Plan {
+        let as_root = self.last_settings.as_ref().is_some_and(|s| s.privileges.master_as_root);
+        self.last_plan.clone().filter(|_| !as_root).unwrap_or_default()
+    }
+
     /// Starts it; the pid of the first process of its session.
     ///
     /// # Errors
     /// No fork, or no such user. What goes wrong in the child is in the log, and it ends with 1.
     pub(super) fn start_helper(&self, helper: &Helper<'_>) -> Result<Pid> {
         let settings = self.last_settings.as_ref().context("nothing was configured yet")?;
-        let current = self.current();
-        let as_app = !settings.privileges.master_as_root;
-        let plan = current.filter(|_| as_app).map(|(_, runtime)| runtime.plan.clone());
-        let zygote = current.and_then(|(number, _)| self.instance.generations.iter().find(|g| g.number == number)?.zygote.pid());
+        let plan = self.rights();
+        let zygote = self.current().and_then(|(number, _)| self.instance.generations.iter().find(|g| g.number == number)?.zygote.pid());
         let text = |text: &str| CString::new(text).context("a NUL in a command or in its environment");
-        let env = environment(&self.start, settings);
+        let env = environment_now(&self.start, settings);
         let birth = Birth {
             helper,
             argv: [c"/bin/sh".to_owned(), c"-c".to_owned(), text(helper.command)?],
             env: env.iter().map(|(key, value)| text(&format!("{key}={value}"))).collect::<Result<_>>()?,
             log: self.logs.stderr(),
             null: std::fs::File::open("/dev/null")?,
-            identity: identity(helper)?.or_else(|| plan.as_ref().and_then(|plan| plan.identity.clone())),
+            identity: identity(helper)?.or_else(|| plan.identity.clone()),
             plan,
             zygote,
             master: nix::unistd::getpid(),
@@ -117,32 +121,28 @@ impl Birth<'_> {
         process::redirect(self.log, 1)?;
         process::redirect(self.log, 2)?;
         self.enter_namespaces()?;
-        if let Some(plan) = &self.plan {
-            plan.join_groups()?;
-            plan.enter_jail()?;
-            if let Some(keep) = &plan.capabilities {
-                spawn::limit_bounding_set(keep).context("cap")?;
-            }
+        self.plan.join_groups()?;
+        self.plan.enter_jail()?;
+        if let Some(keep) = &self.plan.capabilities {
+            spawn::limit_bounding_set(keep).context("cap")?;
         }
         if let Some(directory) = self.helper.directory {
             nix::unistd::chdir(directory).with_context(|| format!("chdir = {directory}"))?;
         }
         if let Some(identity) = &self.identity {
-            identity.take(self.plan.as_ref().and_then(|plan| plan.capabilities.as_deref()))?;
+            identity.take(self.plan.capabilities.as_deref())?;
         }
         if self.helper.tied {
             prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?; // a change of user forgets it
         }
-        if let Some(plan) = &self.plan {
-            plan.seal()?;
-        }
+        self.plan.seal()?;
         nix::unistd::execve(&self.argv[0], &self.argv, &self.env).context("/bin/sh")
     }
 
     /// Those of the app: a daemon of its own network could not be reached.
     fn enter_namespaces(&self) -> Result<()> {
-        let (Some(plan), Some(zygote)) = (&self.plan, self.zygote) else { return Ok(()) };
-        let shared = flags(&plan.unshare)? | flags(&plan.unshare2)? | flags(&plan.own_namespaces)?;
+        let Some(zygote) = self.zygote else { return Ok(()) };
+        let shared = flags(&self.plan.unshare)? | flags(&self.plan.unshare2)? | flags(&self.plan.own_namespaces)?;
         if !shared.is_empty() {
             let zygote = fork::pidfd(Pid::from_raw(zygote)).context("the app's namespaces")?;
             setns(zygote, shared).context("the app's namespaces")?;

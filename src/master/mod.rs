@@ -11,6 +11,7 @@ mod crons;
 mod daemon;
 mod daemons;
 pub mod decide;
+mod descriptors;
 mod handover;
 mod helper;
 mod hooking;

@@ -59,6 +59,7 @@ impl Master {
                 say(&format!("the zygote could not fork worker {worker}: {message}"));
                 self.tell(Event::ForkFailed { generation, worker });
             }
+            FromZygote::Alarm { name, message } => self.raise(&name, &message),
         }
     }
 
@@ -105,13 +106,14 @@ impl Master {
                     runtime.apps = apps;
                 }
                 self.tell(Event::Accepting { generation, worker });
+                self.wake_timers();
             }
             // Its exit code says the same, and cannot be said by anybody else.
             FromWorker::Failed { message, .. } => say(&format!("worker {worker}: the app could not be loaded: {message}")),
             FromWorker::Loyal => {
                 self.tell_emperor(vassal::LOYAL);
             }
-            FromWorker::Deadline => self.timers.harakiri = Some(0),
+            FromWorker::Deadline => self.wake_timers(),
             FromWorker::ItemsExpire => self.items_expire(),
             FromWorker::Reload => self.obey(&Order::Reload),
             FromWorker::Stop => self.obey(&Order::Stop),

@@ -28,6 +28,7 @@ impl Master {
     /// What actions wanted of this process.
     pub(super) fn effects(&mut self, effects: &Effects) {
         self.reactions.extend(effects.signals.iter().copied());
+        effects.alarms.iter().for_each(|(name, message)| self.raise(name, message));
         if let Some(code) = effects.exit {
             self.events.push_back(Event::Stop { haste: Haste::Now, code });
         }
@@ -73,17 +74,8 @@ impl Master {
         }
     }
 
-    /// `as-user-atexit`: at the end, and before a reload's exec.
-    pub(super) fn run_end_hooks(&self) {
-        let Some(settings) = &self.last_settings else { return };
-        if let Err(error) = Hooks::parse(&settings.hooks).and_then(|hooks| hooks.run("as-user-atexit")) {
-            say(&format!("hook-as-user-atexit: {error}"));
-        }
-    }
-
     /// Everything has ended.
     pub(super) fn last_things(&mut self) {
-        self.run_end_hooks();
         let Some(settings) = self.last_settings.clone() else { return };
         if let Some(group) = group_of(&settings) {
             group.remove();

@@ -22,6 +22,8 @@ pub enum Source {
     Listener,
     /// The process of an attached daemon that is no child of ours, by its place in the list.
     Daemon(u32),
+    /// A descriptor that we were started with, by its place in the list.
+    Descriptor(u32),
     /// The wall clock has reached the next minute of a cron line, or was set.
     Clock,
 }
@@ -38,6 +40,7 @@ impl Source {
             Self::Service(index) => 4 << 60 | u64::from(index),
             Self::Daemon(index) => 7 << 60 | u64::from(index),
             Self::Clock => 8 << 60,
+            Self::Descriptor(index) => 9 << 60 | u64::from(index),
             Self::Zygote(generation) => 5 << 60 | (generation & 0xfff_ffff_ffff),
             Self::Worker(generation, worker) => 6 << 60 | (generation & 0xfff_ffff_ffff) << 16 | u64::from(worker & MOST_WORKERS),
         }
@@ -53,6 +56,7 @@ impl Source {
             6 => Self::Worker(number >> 16 & 0xfff_ffff_ffff, (number & 0xffff) as u32),
             7 => Self::Daemon(number as u32),
             8 => Self::Clock,
+            9 => Self::Descriptor(number as u32),
             _ => return None,
         })
     }
@@ -105,6 +109,7 @@ mod tests {
             Source::Service(7),
             Source::Daemon(7),
             Source::Clock,
+            Source::Descriptor(7),
             Source::Zygote(1 << 40),
             Source::Worker(99, MOST_WORKERS),
         ];

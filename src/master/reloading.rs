@@ -14,6 +14,7 @@ use nix::libc::SIGKILL;
 use super::caches::CacheSet;
 use super::decide::{Event, Haste};
 use super::handover::{self, Held, State};
+use super::pushes::Pushes;
 use super::running::{Master, send_signal};
 use super::runtime::Runtime;
 use super::services::Services;
@@ -30,22 +31,33 @@ impl Master {
                 say(&format!("*** reload refused, nothing changes: the configuration has errors ***\n{error}"));
                 self.reassure_emperor();
             }
-            Ok(_) => {
-                self.run_end_hooks();
-                say("binary reloading uWSGI...");
-                // The start of a line that has no end yet lives in our memory only.
-                self.logs.finish();
-                let state = self.state(brutal);
-                let error = handover::exec(&state, &self.start.argv, &self.start.env);
-                self.tally.reload_failed(&format!("{error:#}"));
-                say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
-            }
+            Ok(_) if self.exec_waits(brutal) => {}
+            Ok(_) => self.exec(brutal),
         }
         self.back_to_directory();
         if self.instance.current().is_none() {
             // The first load has failed, and this was the second try.
             self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });
         }
+    }
+
+    /// What a hook has kept for a while.
+    pub(super) fn kept_reload(&mut self) {
+        if let Some(brutal) = self.reload_due() {
+            self.exec(brutal);
+            self.back_to_directory();
+        }
+    }
+
+    fn exec(&mut self, brutal: bool) {
+        say("binary reloading uWSGI...");
+        // The start of a line that has no end yet lives in our memory only.
+        self.logs.finish();
+        let state = self.state(brutal);
+        let error = handover::exec(&state, &self.start.argv, &self.start.env);
+        self.tally.reload_failed(&format!("{error:#}"));
+        say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
+        self.reassure_emperor();
     }
 
     fn state(&self, brutal: bool) -> State {
@@ -80,29 +92,43 @@ impl Master {
             daemons: self.daemons.handover(),
             crons: self.crons.handover(),
             tally: self.tally.clone(),
+            descriptors: self.descriptors.handover(),
         }
     }
 
     /// After an exec whose configuration is refused: the settings of the running generation hold again.
     pub fn keep(&mut self) {
         self.back_to_directory();
-        let Some((_, runtime)) = self.current() else {
+        let Some(number) = self.current().map(|(number, _)| number) else {
             return self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });
         };
-        let settings = runtime.settings.clone();
-        self.open_services(&settings);
-        if let Err(error) = self.open_peers(&settings) {
-            say(&format!("changes of caches are not taken: {error:#}"));
-        }
-        if let Err(error) = self.open_zerg(&settings) {
-            say(&format!("zergs get no sockets: {error:#}"));
-        }
-        self.timers.set(&settings, monotonic_ms());
-        self.set_cache_timers(&settings);
-        self.last_settings = Some(settings);
+        self.hold_again(number);
         self.up = true;
         let _ = self.services.answer(&self.poll);
         self.reassure_emperor();
+    }
+
+    /// The settings of a generation that serves on hold again, in all that a newer one has changed or not opened.
+    fn hold_again(&mut self, generation: u64) {
+        self.go_by(generation);
+        let Some(settings) = self.last_settings.clone() else { return };
+        self.open_services(&settings);
+        let complain = |what: &str, done: Result<()>| {
+            if let Err(error) = done {
+                say(&format!("{what}: {error:#}"));
+            }
+        };
+        complain("changes of caches are not taken", self.open_peers(&settings));
+        complain("zergs get no sockets", self.open_zerg(&settings));
+        complain("descriptors are not watched", self.watch_descriptors(&settings));
+        let now = monotonic_ms();
+        complain("metrics", self.meter.define(&settings, now));
+        match Pushes::new(&settings, now) {
+            Ok(pushes) => self.pushes = pushes,
+            Err(error) => say(&format!("statistics are not pushed: {error:#}")),
+        }
+        self.timers.set(&settings, now);
+        self.set_cache_timers(&settings);
     }
 
     /// What the running generation needs while the next one loads: its time limits, and statistics.
@@ -115,11 +141,9 @@ impl Master {
     /// The newer generation failed.
     pub(super) fn serves_on(&mut self, generation: u64) {
         self.tally.reload_failed("the app could not be loaded; the log says why");
-        let Some(settings) = self.runtimes.get(&generation).map(|r| r.settings.clone()) else { return };
-        self.last_settings = Some(settings.clone());
         // Addresses, the FIFO and touched files are those of the settings that hold again.
         self.kept_answers = self.services.retire(&self.poll);
-        self.open_services(&settings);
+        self.hold_again(generation);
         let _ = self.services.answer(&self.poll);
         self.reassure_emperor();
     }

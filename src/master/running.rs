@@ -10,6 +10,7 @@ use imperator_sys::process::monotonic_ms;
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::control::{Role, ToWorker, ToZygote};
 use imperator_worker::log::diag::say;
+use imperator_worker::privileges::Plan;
 use imperator_worker::scoreboard::{Status, WorkerCell};
 use imperator_worker::settings::Settings;
 use nix::sys::signal::{Signal, kill};
@@ -23,6 +24,7 @@ use super::crons::Crons;
 use super::daemon::Waiting;
 use super::daemons::Daemons;
 use super::decide::{Action, Event, Instance};
+use super::descriptors::Descriptors;
 use super::handover::{self, State};
 use super::hooking::Hooking;
 use super::metrics::Meter;
@@ -72,6 +74,8 @@ pub struct Master {
     pub(super) up: bool,
     /// Of the newest generation.
     pub(super) last_settings: Option<Rc<Settings>>,
+    /// What its app's processes give up.
+    pub(super) last_plan: Option<Plan>,
     /// Files to remove at the end.
     pub(super) vacuum: Vacuum,
     /// Listeners of the life before.
@@ -83,6 +87,7 @@ pub struct Master {
     pub(super) crons: Crons,
     pub(super) alarms: Alarms,
     pub(super) hooking: Hooking,
+    pub(super) descriptors: Descriptors,
     pub(super) cache_timers: CacheTimers,
     /// Who is listened to for changes of caches, and what the life before left of that.
     pub(super) peers: Vec<Peer>,
@@ -118,6 +123,7 @@ impl Master {
             started_at,
             up: false,
             last_settings: None,
+            last_plan: None,
             vacuum: Vacuum::default(),
             kept_answers: vec![],
             zerg: None,
@@ -126,6 +132,7 @@ impl Master {
             crons: Crons::default(),
             alarms: Alarms::default(),
             hooking: Hooking::default(),
+            descriptors: Descriptors::default(),
             cache_timers: CacheTimers::default(),
             peers: vec![],
             kept_peers: vec![],
@@ -155,6 +162,7 @@ impl Master {
         master.inside = Inside::resume(state.inside);
         master.kept_answers = answers::take(state.answers)?;
         master.kept_peers = state.cache_peers;
+        master.descriptors = Descriptors::resume(state.descriptors)?;
         master.meter = Meter::resume(state.metrics.map(handover::metrics).transpose()?);
         master.kept_zerg = zerg::Taken::from(state.zerg)?;
         let mut sockets = BTreeMap::new();
@@ -169,7 +177,9 @@ impl Master {
             }
             master.runtimes.insert(number, runtime);
         }
-        master.last_settings = master.runtimes.last_key_value().map(|(_, r)| r.settings.clone());
+        if let Some(newest) = master.runtimes.keys().last().copied() {
+            master.go_by(newest);
+        }
         master.resume_daemons(state.daemons);
         master.resume_crons(state.crons);
         Ok(master)
@@ -190,14 +200,23 @@ impl Master {
         self.meter.define(&settings, monotonic_ms())?;
         self.pushes = Pushes::new(&settings, monotonic_ms())?;
         self.open_zerg(&settings)?;
+        self.watch_descriptors(&settings)?;
         self.serve_meanwhile()?;
         self.remember_files(&runtime);
         self.inside.want(&settings, &self.start.binary, &self.start.argv)?;
-        self.last_settings = Some(settings);
         self.runtimes.insert(number, runtime);
+        self.go_by(number);
         self.tell_emperor(vassal::SPAWNED);
         self.tell(Event::Begin { policy, brutal });
         Ok(())
+    }
+
+    /// The settings of that generation hold for what the master itself does.
+    pub(super) fn go_by(&mut self, generation: u64) {
+        if let Some(runtime) = self.runtimes.get(&generation) {
+            self.last_settings = Some(runtime.settings.clone());
+            self.last_plan = Some(runtime.plan.clone());
+        }
     }
 
     /// Sockets of all generations.
@@ -228,6 +247,7 @@ impl Master {
             self.crons_due();
             self.queues_due();
             self.hooks_due();
+            self.kept_reload();
             self.caches_due();
             self.tell(Event::Tick);
             if let Some(code) = self.finished.filter(|_| self.daemons_ended() && self.hooks_ended()) {
@@ -275,6 +295,7 @@ impl Master {
             Source::Listener => self.on_connection(),
             Source::Daemon(index) => self.on_daemon(index),
             Source::Clock => self.on_clock(),
+            Source::Descriptor(index) => self.on_descriptor(index),
         }
     }
 

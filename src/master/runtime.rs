@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
 
 use anyhow::{Context, Result};
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::control::App;
 use imperator_worker::privileges::Plan;
-use imperator_worker::scoreboard::{CoreCell, Scoreboard, Status, WorkerCell};
+use imperator_worker::scoreboard::{CoreCell, Scoreboard, Status, WorkerCell, sleeper};
 use imperator_worker::settings::Settings;
 
 use super::caches::CacheSet;
-use super::decide::{Cheaper, Look, share};
+use super::decide::{Cheaper, Look, Ms, share};
 use super::policy;
 use crate::privileges::{Place, as_app, plan};
 use crate::sockets::Bound;
@@ -76,6 +77,7 @@ impl Runtime {
         let Some(slot) = self.scoreboard.worker(worker) else { return };
         for (cell, value) in [
             (WorkerCell::Accepting, 0),
+            (WorkerCell::Sleepers, 0),
             (WorkerCell::DeltaRequests, 0),
             (WorkerCell::Status, Status::Idle as u64),
             (WorkerCell::LastSpawn, epoch),
@@ -106,6 +108,20 @@ impl Runtime {
             self.scoreboard.worker(*id).is_some_and(|s| s.get(WorkerCell::Pid) != 0 && s.get(WorkerCell::Status) == Status::Busy as u64)
         };
         (1..=self.scoreboard.workers()).filter(busy).count() as u32
+    }
+
+    /// Marks the master as asleep until that worker begins a request.
+    pub fn sleep_until_request(&self, worker: u32) {
+        if let Some(slot) = self.scoreboard.worker(worker) {
+            slot.cell(WorkerCell::Sleepers).fetch_or(sleeper::MASTER, SeqCst);
+        }
+        fence(SeqCst);
+    }
+
+    /// Deadlines of the requests of a worker; 0 for a core without one.
+    pub fn deadlines(&self, worker: u32) -> Vec<Ms> {
+        let Some(slot) = self.scoreboard.worker(worker) else { return vec![] };
+        (0..self.scoreboard.cores()).map(|id| slot.core(id).map_or(0, |c| c.get(CoreCell::Deadline))).collect()
     }
 
     /// Percent of the `elapsed` milliseconds since the last look that the average of these workers was busy.

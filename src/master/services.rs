@@ -13,7 +13,6 @@ use super::decide::Ms;
 use super::poll::{Poll, Source};
 use super::running::Master;
 use crate::fifo::{Command, Fifo};
-use crate::hooks::{Action, Effects};
 use crate::logs::Outcome;
 use crate::watch::{Touch, Watcher, watched};
 
@@ -143,18 +142,9 @@ impl Master {
                 Touch::LogReopen => self.reopen_logs(false),
                 Touch::LogRotate => self.reopen_logs(true),
                 Touch::Daemon(daemon) => self.daemon_touched(&daemon),
-                Touch::Run(action) => self.start_action(&action),
+                Touch::Run(action) => self.touched_action(&action),
             }
         }
-    }
-
-    fn start_action(&mut self, action: &Action) {
-        let mut effects = Effects::default();
-        // A command becomes a child that is reaped with all others.
-        if let Err(error) = action.spawn(&mut effects) {
-            say(&format!("touch: {error}"));
-        }
-        self.effects(&effects);
     }
 
     fn read_fifo(&mut self) {

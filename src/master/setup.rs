@@ -45,13 +45,19 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     let logs = Logs::open(&settings, vec![])?;
     banner();
     let hooks = Hooks::parse(&settings.hooks)?;
-    hooks.run("asap")?;
+    let effects = hooks.run("asap")?;
+    if let Some(code) = effects.exit {
+        return Ok(code);
+    }
     surroundings(&settings, start)?;
     let start = &still_ours(start, &inherited);
     let listeners = listen(&settings, &[], &inherited)?;
     free_standard_input(&settings)?;
     write_pidfiles(&settings.process, Moment::Early, std::process::id() as i32)?;
-    hooks.run("pre-jail")?;
+    let effects = effects.go_on(|| hooks.run("pre-jail"))?;
+    if let Some(code) = effects.exit {
+        return Ok(code);
+    }
     if let Some(role) = role {
         return single::become_interpreter(role, &settings, start, &listeners, &logs, epoch());
     }
@@ -63,6 +69,7 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     master.waiting = waiting;
     master.join_emperor()?;
     master.begin(Rc::new(settings), listeners, false)?;
+    master.effects(&effects);
     master.serve()
 }
 
@@ -106,10 +113,12 @@ fn logs_again(state: &mut State, settings: &Settings, old: &Settings) -> Result<
 
 fn next_generation(master: &mut Master, start: &Start, loaded: Loaded, brutal: bool) -> Result<()> {
     loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-    Hooks::parse(&loaded.settings.hooks)?.run("asap")?;
+    let effects = Hooks::parse(&loaded.settings.hooks)?.run("asap")?;
     surroundings(&loaded.settings, start)?;
     let listeners = listen(&loaded.settings, &master.listeners(), &master.inherited_again())?;
-    master.begin(Rc::new(loaded.settings), listeners, brutal)
+    master.begin(Rc::new(loaded.settings), listeners, brutal)?;
+    master.effects(&effects);
+    Ok(())
 }
 
 /// The configuration as a start in the original directory would read it.

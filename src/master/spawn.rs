@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use imperator_sys::process::{self, Fork};
 use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::control::{BOOT_ENV, Boot, FromZygote, PYTHON_BOOTSTRAP, Role};
-use imperator_worker::hooks::Hooks;
+use imperator_worker::hooks::{Effects, Hooks};
 use imperator_worker::isolation::Files;
+use imperator_worker::log::diag::say;
 use imperator_worker::metrics::Metrics;
 use imperator_worker::privileges::Plan;
 use imperator_worker::scoreboard::Scoreboard;
@@ -61,18 +62,19 @@ impl Recipe<'_> {
             Fork::Parent(pid) => Ok((pid, ours)),
             Fork::Child => {
                 drop(ours);
-                let error = match self.become_zygote(&theirs, master) {
-                    Ok(never) => match never {},
-                    Err(error) => format!("{error:#}"),
+                let (code, message) = match self.become_zygote(&theirs, master) {
+                    Ok(code) => (code, "a hook ends it".to_owned()),
+                    Err(error) => (1, format!("{error:#}")),
                 };
-                imperator_worker::log::diag::say(&format!("cannot start the app's process: {error}"));
-                let _ = theirs.send(&FromZygote::Failed { code: 1, message: error }, &[]);
-                process::exit_now(1)
+                say(&format!("cannot start the app's process: {message}"));
+                let _ = theirs.send(&FromZygote::Failed { code, message }, &[]);
+                process::exit_now(code)
             }
         }
     }
 
-    fn become_zygote(&self, control: &SeqPacket, master: Pid) -> Result<std::convert::Infallible> {
+    /// Returns only if that fails, or with the code that a hook ends it with.
+    fn become_zygote(&self, control: &SeqPacket, master: Pid) -> Result<i32> {
         prctl::set_name(c"zygote")?;
         die_with(master)?;
         quiet_signals()?;
@@ -81,22 +83,30 @@ impl Recipe<'_> {
             process::redirect(log, 2)?;
         }
         let ours = self.ours()?;
-        self.give_up(master)?;
-        self.exec(ours, Some(control), master.as_raw())
+        let effects = self.give_up()?;
+        die_with(master)?; // a change of user forgets it
+        for (name, message) in effects.alarms {
+            control.send(&FromZygote::Alarm { name, message }, &[])?;
+        }
+        match effects.exit {
+            Some(code) => Ok(code),
+            None => match self.exec(ours, Some(control), master.as_raw())? {},
+        }
     }
 
-    /// `master = false` and `pyrun`: this very process becomes the interpreter. Returns only if that fails.
+    /// `master = false` and `pyrun`: this very process becomes the interpreter. Returns only if that fails, or with the code that a hook ends it with.
     ///
     /// # Errors
     /// A privilege that cannot be given up, no interpreter, no extension.
-    pub fn in_place(&self) -> Result<std::convert::Infallible> {
+    pub fn in_place(&self) -> Result<i32> {
         let ours = self.ours()?;
-        limits(self.settings)?;
-        if self.place == Place::BeforeExec {
-            self.plan.enter(&Hooks::parse(&self.settings.hooks)?)?;
+        let effects = self.give_up()?;
+        effects.alarms.iter().for_each(|(name, message)| say(&format!("alarm {name}: there is no master, which was to hear: {message}")));
+        if let Some(code) = effects.exit {
+            return Ok(code);
         }
         imperator_sys::spawn::default_signals()?;
-        self.exec(ours, None, 0)
+        match self.exec(ours, None, 0)? {}
     }
 
     /// This executable, where it is the zygote's: opened before a jail or another user cannot reach it.
@@ -105,13 +115,12 @@ impl Recipe<'_> {
         wanted.then(|| File::open("/proc/self/exe").or_else(|_| File::open(&self.start.binary)).context("this executable")).transpose()
     }
 
-    fn give_up(&self, master: Pid) -> Result<()> {
+    fn give_up(&self) -> Result<Effects> {
         limits(self.settings)?;
-        if self.place == Place::BeforeExec {
-            self.plan.enter(&Hooks::parse(&self.settings.hooks)?)?;
-            die_with(master)?; // a change of user forgets it
+        if self.place == Place::AfterLoad {
+            return Ok(Effects::default());
         }
-        Ok(())
+        Ok(self.plan.enter(&Hooks::parse(&self.settings.hooks)?)?)
     }
 
     /// Becomes the interpreter, or `ours`, this executable once more. Returns only if that fails.
@@ -119,8 +128,7 @@ impl Recipe<'_> {
     /// # Errors
     /// No interpreter, no extension, or the exec itself.
     pub fn exec(&self, ours: Option<File>, control: Option<&SeqPacket>, master_pid: i32) -> Result<std::convert::Infallible> {
-        let mut env = environment(self.start, self.settings);
-        put_by_hooks(self.start, &mut env);
+        let env = environment_now(self.start, self.settings);
         let path = env.iter().find(|(k, _)| k == "PATH").map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v.as_str());
         let program = match ours {
             Some(executable) => Program::Ours(executable),
@@ -227,6 +235,13 @@ pub fn environment(start: &Start, settings: &Settings) -> Vec<(String, String)> 
         env.push((key.to_owned(), value.to_owned()));
     }
     env.retain(|(key, _)| !settings.process.unenv.contains(key));
+    env
+}
+
+/// [`environment`] with what `putenv` hooks have changed in this process.
+pub fn environment_now(start: &Start, settings: &Settings) -> Vec<(String, String)> {
+    let mut env = environment(start, settings);
+    put_by_hooks(start, &mut env);
     env
 }
 

@@ -43,8 +43,7 @@ impl Timers {
         let every = |on: bool, seconds: u32| on.then(|| now + Ms::from(seconds.max(1)) * 1000);
         self.harakiri = Some(now);
         self.memory = every(limits.evil_reload_on_as_mib > 0 || limits.evil_reload_on_rss_mib > 0, limits.mem_collector_freq);
-        let automatic = settings.process.cheaper_rules.algorithm != CheaperAlgorithm::Manual || settings.process.cheaper_rules.rss_hard > 0;
-        self.cheaper = every(settings.process.cheaper.is_some() && automatic, 1);
+        self.cheaper = every(adapts(settings), 1);
         self.idle = every(settings.process.idle > 0, 1);
         self.heartbeat = every(settings.vassal.heartbeat > 0, settings.vassal.heartbeat);
         self.sos = every(super::zerg::distress(settings).is_watched(), 1);
@@ -54,6 +53,12 @@ impl Timers {
     pub fn next(&self) -> Option<Ms> {
         [self.harakiri, self.memory, self.cheaper, self.idle, self.heartbeat, self.sos].into_iter().flatten().min()
     }
+}
+
+/// Whether the number of workers is chosen by what they do.
+fn adapts(settings: &Settings) -> bool {
+    let rules = &settings.process.cheaper_rules;
+    settings.process.cheaper.is_some() && (rules.algorithm != CheaperAlgorithm::Manual || rules.rss_hard > 0)
 }
 
 /// Requests of one worker over their time.
@@ -105,8 +110,14 @@ impl Master {
             let limit = Ms::from(runtime.settings.limits.harakiri) * 1000;
             for (slot, running) in generation.workers.iter().filter_map(|s| Some((s, s.running()?))) {
                 let Some(board) = runtime.scoreboard.worker(slot.id) else { continue };
-                let cores = (0..runtime.scoreboard.cores()).map(|id| board.core(id).map_or(0, |c| c.get(CoreCell::Deadline)));
-                let (stuck, then) = stuck(cores, limit, now);
+                let mut deadlines = runtime.deadlines(slot.id);
+                if limit > 0 && deadlines.iter().all(|at| *at == 0) {
+                    // It tells when the next one begins.
+                    runtime.sleep_until_request(slot.id);
+                    deadlines = runtime.deadlines(slot.id);
+                }
+                let calm = deadlines.iter().all(|at| *at == 0);
+                let (stuck, then) = stuck(deadlines.into_iter(), if calm { 0 } else { limit }, now);
                 next = next.into_iter().chain(then).min();
                 if !stuck.is_empty() {
                     let busy = |id: &u32| board.core(*id).is_some_and(|c| c.get(CoreCell::InRequest) == 1);
@@ -192,7 +203,24 @@ impl Master {
             say(&said);
         }
         if wanted != workers {
-            self.tell(Event::Population { generation, workers: wanted });
+            return self.tell(Event::Population { generation, workers: wanted });
+        }
+        let (least, counts) = (runtime.settings.process.cheaper.unwrap_or(0), runtime.settings.process.cheaper_rules.algorithm);
+        if workers <= least && counts != CheaperAlgorithm::Busyness && load.busy == 0 {
+            running.iter().for_each(|(id, _)| runtime.sleep_until_request(*id));
+            if runtime.busy() == 0 {
+                self.timers.cheaper = None;
+            }
+        }
+    }
+
+    /// A request begins after a calm, or a worker that knows nothing of who sleeps has come up.
+    pub(super) fn wake_timers(&mut self) {
+        self.timers.harakiri = Some(0);
+        if let Some((_, runtime)) = self.current()
+            && adapts(&runtime.settings)
+        {
+            self.timers.cheaper.get_or_insert(monotonic_ms() + TICK);
         }
     }
 

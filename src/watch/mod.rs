@@ -1,6 +1,6 @@
 //! `touch-*` and `fs-*`: files whose change asks for something.
 //!
-//! Each file is watched through its directory, so that a file that does not exist yet, or that is replaced by a rename,
+//! Each file is watched itself and through its directory, so that a file that does not exist yet, or that is replaced by a rename,
 //! is seen too; a symlink also through the directory of what it points at. An event only makes us look: what counts is
 //! that the file's stamp (device, inode, mtime) differs from the one that we knew. Where inotify
 //! cannot watch, a look every few seconds does instead.
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 pub use what::{Touch, WatchError, watched};
 
@@ -26,6 +26,15 @@ const SLOW: Duration = Duration::from_secs(3);
 const QUIET: Duration = Duration::from_millis(50);
 /// But not later than that after the first event.
 const LATEST: Duration = Duration::from_secs(1);
+
+/// One file to watch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub path: PathBuf,
+    pub what: Touch,
+    /// If it is a directory, what happens to the files in it counts, too (`fs-*`).
+    pub inside: bool,
+}
 
 /// One file that was touched.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,9 +58,11 @@ pub struct Watcher {
 
 #[derive(Debug)]
 struct Watched {
-    path: PathBuf,
-    what: Touch,
+    target: Target,
     stamp: Option<Stamp>,
+    /// The watch of a directory of which the inside counts, and whether something happened there.
+    inside: Option<WatchDescriptor>,
+    stirred: bool,
 }
 
 /// What tells one state of a file from another.
@@ -67,20 +78,22 @@ impl Watcher {
     ///
     /// # Errors
     /// No inotify instance is to be had.
-    pub fn new(files: Vec<(PathBuf, Touch)>, now: Instant) -> std::io::Result<Option<Self>> {
+    pub fn new(files: Vec<Target>, now: Instant) -> std::io::Result<Option<Self>> {
         if files.is_empty() {
             return Ok(None);
         }
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let files = files.into_iter().map(|(path, what)| Watched { stamp: stamp(&path), path, what }).collect();
+        let files = files.into_iter().map(|target| Watched { stamp: stamp(&target.path), target, inside: None, stirred: false }).collect();
         let mut watcher = Self { inotify, files, blind: false, looked: now, stirred: None };
-        watcher.watch_directories();
+        watcher.add_watches();
         Ok(Some(watcher))
     }
 
     /// Takes note of what happens; what came of it is told by [`Self::on_deadline`], a moment later.
     pub fn on_ready(&mut self, now: Instant) {
         if self.drain() {
+            // A file that is new is watched from now on.
+            self.add_watches();
             let first = self.stirred.map_or(now, |(first, _)| first);
             self.stirred = Some((first, (now + QUIET).min(first + LATEST)));
         }
@@ -97,18 +110,19 @@ impl Watcher {
         if self.next_deadline().is_some_and(|d| d <= now) { self.look(now) } else { vec![] }
     }
 
-    /// Reads what inotify has; whether any of it concerns us (a log file may lie in a watched directory and change all the time).
-    fn drain(&self) -> bool {
+    /// Reads what inotify has; whether any of it concerns us (other files of a watched directory may come and go all the time).
+    fn drain(&mut self) -> bool {
         let names: HashSet<OsString> =
-            self.files.iter().flat_map(|f| links(&f.path)).filter_map(|p| p.file_name().map(OsString::from)).collect();
+            self.files.iter().flat_map(|f| links(&f.target.path)).filter_map(|p| p.file_name().map(OsString::from)).collect();
         let mut concerned = false;
         loop {
             match self.inotify.read_events() {
                 Ok(events) => {
-                    concerned |= events.iter().any(|e| match &e.name {
-                        Some(name) => names.contains(name),
-                        None => !e.mask.contains(AddWatchFlags::IN_MODIFY),
-                    });
+                    for event in events.iter().filter(|e| !e.mask.contains(AddWatchFlags::IN_IGNORED)) {
+                        let here = self.files.iter_mut().filter(|f| f.inside == Some(event.wd));
+                        let stirred = here.map(|file| file.stirred = true).count() > 0;
+                        concerned |= stirred || event.name.as_ref().is_none_or(|name| names.contains(name));
+                    }
                 }
                 Err(Errno::EINTR) => {}
                 Err(_) => return concerned,
@@ -120,12 +134,13 @@ impl Watcher {
         self.looked = now;
         self.stirred = None;
         // Before the stamps: what changes between the two is seen by the next event.
-        self.watch_directories();
+        self.add_watches();
         let mut events = vec![];
         for file in &mut self.files {
-            let stamp = stamp(&file.path);
-            if stamp.is_some() && stamp != file.stamp {
-                events.push(Event { path: file.path.clone(), what: file.what.clone() });
+            let stamp = stamp(&file.target.path);
+            let stirred = std::mem::take(&mut file.stirred);
+            if stamp.is_some() && (stirred || stamp != file.stamp) {
+                events.push(Event { path: file.target.path.clone(), what: file.target.what.clone() });
             }
             // A file that went away is touched when it comes back, even as the very same one.
             file.stamp = stamp;
@@ -133,18 +148,22 @@ impl Watcher {
         events
     }
 
-    /// (Re)adds a watch for each directory on the way; adding one that is there already changes nothing.
-    fn watch_directories(&mut self) {
-        let mask = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF;
-        let directories: HashSet<PathBuf> = self.files.iter().flat_map(|f| links(&f.path)).map(|p| parent(&p)).collect();
-        self.blind = directories.iter().any(|d| self.inotify.add_watch(d.as_path(), mask).is_err());
+    /// (Re)adds a watch for each directory on the way, where files come and go, and for each file that there is; adding one that is there already
+    /// changes nothing.
+    fn add_watches(&mut self) {
+        use AddWatchFlags as On;
+        // Two of ours may be the same file.
+        let added = On::from_bits_retain(nix::libc::IN_MASK_ADD);
+        let comings = On::IN_CREATE | On::IN_MOVED_TO | On::IN_MOVED_FROM | On::IN_DELETE | On::IN_DELETE_SELF | On::IN_MOVE_SELF;
+        let changes = On::IN_ATTRIB | On::IN_MODIFY;
+        let directories: HashSet<PathBuf> = self.files.iter().flat_map(|f| links(&f.target.path)).map(|p| parent(&p)).collect();
+        self.blind = directories.iter().any(|d| self.inotify.add_watch(d.as_path(), comings | added).is_err());
+        for Watched { target, inside, .. } in &mut self.files {
+            let whole = target.inside && target.path.is_dir();
+            let mask = if whole { comings | changes } else { changes };
+            let watch = self.inotify.add_watch(target.path.as_path(), mask | added).ok();
+            *inside = watch.filter(|_| whole);
+        }
     }
 }
 
@@ -186,7 +205,8 @@ mod tests {
     use std::time::SystemTime;
 
     fn watcher(path: &Path) -> Watcher {
-        Watcher::new(vec![(path.to_owned(), Touch::LogReopen)], Instant::now()).unwrap().unwrap()
+        let target = Target { path: path.to_owned(), what: Touch::LogReopen, inside: true };
+        Watcher::new(vec![target], Instant::now()).unwrap().unwrap()
     }
 
     /// Events are queued before the system call that caused them returns, so that nothing needs waiting for.
@@ -242,6 +262,26 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(touched(&mut w));
         assert!(w.next_deadline().is_none());
+    }
+
+    #[test]
+    fn what_happens_in_a_directory_counts_and_what_neighbours_write_wakes_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("app")).unwrap();
+        std::fs::write(dir.path().join("app/a.py"), "").unwrap();
+        let mut w = watcher(&dir.path().join("app"));
+        std::fs::write(dir.path().join("app/a.py"), "x").unwrap();
+        assert!(touched(&mut w));
+        std::fs::write(dir.path().join("app/b.py"), "").unwrap();
+        assert!(touched(&mut w));
+        std::fs::remove_file(dir.path().join("app/b.py")).unwrap();
+        assert!(touched(&mut w));
+        std::fs::write(dir.path().join("log"), "").unwrap();
+        assert!(!touched(&mut w));
+        for _ in 0..3 {
+            std::fs::write(dir.path().join("log"), "line").unwrap();
+            assert!(matches!(w.inotify.read_events(), Err(Errno::EAGAIN)));
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub struct Listener {
 pub enum ToZygote {
     /// Fork worker `worker` (1-based). The packet carries one descriptor: the worker's end of its own control pair.
     Fork { worker: u32 },
-    /// New log targets: the packet carries descriptors 1 and 2 anew (one descriptor for both), and the request log's if there is one.
+    /// A new log: the packet carries one descriptor, for 1 and 2.
     Logs,
     /// This generation needs no more forks: exit 0.
     Exit,
@@ -107,6 +107,11 @@ pub enum FromZygote {
         worker: u32,
         message: String,
     },
+    /// The action `alarm` of a hook.
+    Alarm {
+        name: String,
+        message: String,
+    },
 }
 
 /// Worker to master, on the worker's own pair.
@@ -120,8 +125,8 @@ pub enum FromWorker {
     Failed { code: i32, message: String },
     /// The first request of this worker's life is done.
     Loyal,
-    /// A request set a deadline of its own (`uwsgi.set_user_harakiri`): the master, which sleeps until the next one that it knows, has to look at
-    /// the scoreboard.
+    /// A request set a deadline of its own (`uwsgi.set_user_harakiri`), or the first one after a calm has begun (see [`crate::scoreboard::sleeper`]): the
+    /// master, which sleeps until the next deadline that it knows, has to look at the scoreboard.
     Deadline,
     /// An item that expires was stored in a cache: the master, which sleeps as long as there is none, has to sweep.
     ItemsExpire,

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, chdir, chroot, getgroups, getresgid, getresuid, pivot_root, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-use crate::hooks::{HookError, Hooks};
+use crate::hooks::{Effects, HookError, Hooks};
 use crate::isolation::{IsolationError, Mounts, Seal, users};
 
 /// Everything that a process gives up, in the order in which it does.
@@ -67,11 +67,12 @@ pub enum PrivilegeError {
 }
 
 impl Plan {
-    /// Carries it out but for the [`Plan::seal`], with the hooks of the phases in between. There is no way back.
+    /// Carries it out but for the [`Plan::seal`], with the hooks of the phases in between. There is no way back. What these hooks want of the process is the caller's to do;
+    /// one that wants it to end ends the way here.
     ///
     /// # Errors
     /// The step that failed, or that did not have its effect.
-    pub fn enter(&self, hooks: &Hooks) -> Result<(), PrivilegeError> {
+    pub fn enter(&self, hooks: &Hooks) -> Result<Effects, PrivilegeError> {
         self.join_groups()?;
         self.enter_namespaces(&self.unshare)?;
         self.enter_namespaces(&self.own_namespaces)?;
@@ -79,19 +80,25 @@ impl Plan {
         if let Some(keep) = &self.capabilities {
             step("cap", spawn::limit_bounding_set(keep))?;
         }
+        let mut done = Effects::default();
         if self.jailed || !self.unshare.is_empty() {
-            hooks.run("post-jail")?;
+            done = hooks.run("post-jail")?;
         }
         self.enter_jail()?;
-        hooks.run("in-jail")?;
+        done = done.go_on(|| hooks.run("in-jail"))?;
+        if done.exit.is_some() {
+            return Ok(done);
+        }
         self.enter_namespaces(&self.unshare2)?;
-        hooks.run("as-root")?;
+        done = done.go_on(|| hooks.run("as-root"))?;
+        if done.exit.is_some() {
+            return Ok(done);
+        }
         self.limit_capabilities()?;
         if let Some(identity) = &self.identity {
             identity.take(self.capabilities.as_deref())?;
         }
-        hooks.run("as-user")?;
-        Ok(())
+        Ok(done.go_on(|| hooks.run("as-user"))?)
     }
 
     /// What is given up when nothing else has to be done any more: capabilities, files, system calls.

@@ -51,7 +51,18 @@ pub enum WorkerCell {
     Failed,
     /// Connections of the present process's that may be kept for more than one request.
     Connections,
+    /// Who sleeps until a request begins, and is to be told then: bits of [`sleeper`].
+    Sleepers,
     Count,
+}
+
+/// Bits of [`WorkerCell::Sleepers`]. Who is about to sleep sets its bit, and then looks once more for a request; who begins one has said so before it
+/// looks for sleepers. (Both with a fence between.)
+pub mod sleeper {
+    /// Of harakiri and `cheaper`.
+    pub const MASTER: u64 = 1;
+    /// The worker's own thread of harakiri.
+    pub const WATCHDOG: u64 = 2;
 }
 
 /// Cells of one core (request thread).

@@ -23,6 +23,7 @@ use crate::scoreboard::WorkerCell;
 use crate::settings::Protocol;
 use crate::shared::Shared;
 use crate::thread::{Next, Scratch, Thread};
+use crate::watchdog;
 
 /// Bytes of an unread body that are thrown away so that another request can follow.
 const SKIP: usize = 256 * 1024;
@@ -210,6 +211,9 @@ fn perform(shared: &Shared<'_>, board: Board<'_>, request: &mut Request<'_>, pat
     let (start, began) = (clock::epoch_micros(), std::time::Instant::now());
     account::begin(board, shared.settings, request.vars().payload(), start);
     shared.begin_request();
+    if shared.has_sleepers {
+        watchdog::rouse(shared);
+    }
     let _busy = signals::busy();
     let (after, is_static) = if signals::pending() & signals::STOP != 0 {
         request.fail(503, &NoLock);

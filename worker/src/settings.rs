@@ -16,7 +16,7 @@ mod lua;
 mod metrics;
 mod statics;
 
-pub use background::{Alarm, AlarmDeed, Alarms, Background, Cron, Daemon};
+pub use background::{Alarm, AlarmDeed, Alarms, Background, Cron, Daemon, Descriptor, DescriptorDeed};
 pub use cache::{CacheSettings, CacheSettingsError, OldCache, Preload, PreloadWhat};
 pub use cheaper::{Busyness, CheaperAlgorithm, CheaperRules};
 pub use emperor::{Emperor, Vassal};

@@ -27,6 +27,7 @@ use crate::scoreboard::{Status, WorkerCell, WorkerSlot};
 use crate::serve::WorkerConfig;
 use crate::settings::{Protocol, Settings};
 use crate::statics::Statics;
+use crate::watchdog;
 
 /// Event numbers with the top bit set are not connections.
 const SPECIAL: u64 = 1 << 63;
@@ -82,6 +83,8 @@ pub(crate) struct Shared<'w> {
     /// CLOCK_MONOTONIC milliseconds.
     pub born: u64,
     pub max_requests: u64,
+    /// Whether a request that begins may have to wake somebody.
+    pub has_sleepers: bool,
     /// Whether the master knows that a request was served.
     pub loyal: AtomicBool,
     /// Who waits for events; `None` with one thread.
@@ -142,6 +145,7 @@ impl<'w> Shared<'w> {
             server_ports: config.boot.listeners.iter().map(|l| l.port.map(|p| p.to_string()).unwrap_or_default()).collect(),
             born: monotonic_ms(),
             max_requests: max_requests(&settings.limits, config.worker, settings.process.workers),
+            has_sleepers: watchdog::has_sleepers(settings),
             loyal: AtomicBool::new(false),
             lead: (settings.process.threads > 1).then(Lead::new),
             wake,

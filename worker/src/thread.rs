@@ -364,21 +364,13 @@ impl Thread<'_> {
         }
     }
 
-    /// New log targets: descriptors 1 and 2, and the request log's.
+    /// A new log: descriptors 1 and 2. (The request log's stays: it leads to the master.)
     fn take_logs(&self, fds: Vec<std::os::fd::OwnedFd>) {
-        let mut fds = fds.into_iter();
-        if let Some(log) = fds.next() {
-            for target in [1, 2] {
-                if let Err(error) = process::redirect(log.as_fd(), target) {
-                    diag::say(&format!("the log cannot be reopened: {error}"));
-                }
+        let Some(log) = fds.into_iter().next() else { return };
+        for target in [1, 2] {
+            if let Err(error) = process::redirect(log.as_fd(), target) {
+                diag::say(&format!("the log cannot be reopened: {error}"));
             }
-        }
-        // Other threads may be writing to it: the descriptor stays, and what is behind it changes.
-        if let Some((requests, current)) = fds.next().zip(self.shared.config.request_log.as_ref())
-            && let Err(error) = process::replace(current.as_fd(), requests.as_fd())
-        {
-            diag::say(&format!("the request log cannot be reopened: {error}"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Harakiri inside of the worker: one thread that sleeps until the next request can be over its time.
+//! Harakiri inside of the worker: one thread that sleeps until the next request can be over its time, and for as long as there is none.
 //!
 //! A request that is, is interrupted by its language: it alone ends, with a 504. One that cannot be (it is in code of another kind, or does not
 //! let itself be interrupted) ends with its process, but the requests beside it are finished first: the worker accepts nothing more, and ends when
@@ -6,7 +6,8 @@
 //!
 //! With `harakiri-graceful-timeout` none of it happens: there the master's signal says what to do.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use imperator_sys::{process, signals, socket};
 use std::os::fd::AsFd;
 
 use crate::clock::monotonic_ms;
-use crate::control::exit;
+use crate::control::{FromWorker, exit};
 use crate::log::diag;
-use crate::scoreboard::CoreCell;
+use crate::scoreboard::{CoreCell, WorkerCell, sleeper};
 use crate::settings::Settings;
 use crate::shared::Shared;
 
@@ -95,6 +96,39 @@ pub(crate) fn ring() {
     RING.notify_all();
 }
 
+/// A request has begun: whoever sleeps until one does is woken. For workers of which somebody does.
+pub(crate) fn rouse(shared: &Shared<'_>) {
+    fence(SeqCst);
+    let sleepers = shared.slot.cell(WorkerCell::Sleepers);
+    if sleepers.load(Relaxed) == 0 {
+        return;
+    }
+    let woken = sleepers.swap(0, SeqCst);
+    if woken & sleeper::WATCHDOG != 0 {
+        ring();
+    }
+    if let Some(link) = shared.config.link.as_ref().filter(|_| woken & sleeper::MASTER != 0) {
+        link.tell(&FromWorker::Deadline);
+    }
+}
+
+/// Whether anybody may sleep until a request begins.
+pub(crate) fn has_sleepers(settings: &Settings) -> bool {
+    settings.limits.harakiri > 0 || settings.process.cheaper.is_some()
+}
+
+/// Whether no request runs, and the one that begins next will ring.
+fn may_sleep(shared: &Shared<'_>) -> bool {
+    let calm =
+        || (0..shared.settings.process.threads.max(1)).all(|core| shared.slot.core(core).is_none_or(|c| c.get(CoreCell::Deadline) == 0));
+    if !calm() {
+        return false;
+    }
+    shared.slot.cell(WorkerCell::Sleepers).fetch_or(sleeper::WATCHDOG, SeqCst);
+    fence(SeqCst);
+    calm()
+}
+
 /// The thread ends.
 pub(crate) fn end() {
     bell().ended = true;
@@ -124,8 +158,11 @@ pub(crate) fn watch<'scope>(scope: &'scope Scope<'scope, '_>, shared: &'scope Sh
             }
             until = now + LOOK_MS;
         }
+        let sleeps = stuck == 0 && may_sleep(shared);
         let mut bell = bell();
-        if !bell.rung && !bell.ended {
+        if sleeps {
+            bell = RING.wait_while(bell, |bell| !bell.rung && !bell.ended).unwrap_or_else(PoisonError::into_inner);
+        } else if !bell.rung && !bell.ended {
             let time = Duration::from_millis(until.saturating_sub(now).max(1));
             bell = RING.wait_timeout(bell, time).map_or_else(|e| e.into_inner().0, |(bell, _)| bell);
         }
@@ -179,7 +216,7 @@ fn drain(shared: &Shared<'_>, stuck: usize) {
         "HARAKIRI: worker {worker} (pid: {}): {stuck} of its requests cannot be interrupted: it ends, after the {beside} other connections that it has",
         shared.pid
     ));
-    shared.slot.cell(crate::scoreboard::WorkerCell::Accepting).store(0, Relaxed);
+    shared.slot.cell(WorkerCell::Accepting).store(0, Relaxed);
     signals::order(signals::GRACEFUL);
 }
 

@@ -1,8 +1,11 @@
 //! What reloads, and how.
 
-use super::{Spec, add_text, flag, int, later, list, set_flag, set_number};
+use imperator_worker::settings::{DescriptorDeed, Settings};
 
-const SIGNALS: &str = "use `touch-exec`, or watch the file in the app";
+use super::{Spec, Status, add_text, flag, int, later, list, refused, set_flag, set_number};
+use crate::config::{background, values};
+
+const SIGNALS: &str = "there are no uwsgi signals yet: use `touch-exec`, `hook-touch`, or watch the file in the app";
 
 pub static OPTIONS: &[Spec] = &[
     int("worker-reload-mercy", &[], "seconds that a worker has to finish its requests (60)", set_number!(reload.worker_mercy)),
@@ -18,14 +21,26 @@ pub static OPTIONS: &[Spec] = &[
     list("touch-logreopen", &[], "reopen the log when this file is touched", add_text!(reload.touch_logreopen)).with_master(),
     list("touch-logrotate", &[], "rename the log and start a new one when this file is touched", add_text!(reload.touch_logrotate))
         .with_master(),
-    list("touch-signal", &[], "FILE SIGNAL: raise a uwsgi signal", later(SIGNALS)).with_master(),
+    list("touch-signal", &[], "FILE SIGNAL: raise a uwsgi signal", refused(SIGNALS)).with_master(),
     list("touch-mules-reload", &[], "restart the mules when this file is touched", later("use `touch-reload`")).with_master(),
     list("touch-spoolers-reload", &[], "restart the spoolers when this file is touched", later("use `touch-reload`")).with_master(),
     list("fs-reload", &[], "reload when this file or directory changes", add_text!(reload.fs_reload)).with_master(),
     list("fs-brutal-reload", &[], "reload at once when this file or directory changes", add_text!(reload.fs_brutal_reload)).with_master(),
-    list("fs-signal", &[], "PATH SIGNAL: raise a uwsgi signal when it changes", later(SIGNALS)).with_master(),
-    list("reload-on-fd", &[], "reload when this descriptor is readable", later("use `touch-reload` or `master-fifo`")).with_master(),
-    list("brutal-reload-on-fd", &[], "as reload-on-fd, at once", later("use `touch-reload` or `master-fifo`")).with_master(),
+    list("fs-signal", &[], "PATH SIGNAL: raise a uwsgi signal when it changes", refused(SIGNALS)).with_master(),
+    list(
+        "reload-on-fd",
+        &[],
+        "FD[:BYTES] [MESSAGE]: reload when a descriptor that we were started with is readable",
+        Status::Done(|settings, value| on_fd(settings, value, DescriptorDeed::Reload)),
+    )
+    .with_master(),
+    list(
+        "brutal-reload-on-fd",
+        &[],
+        "as reload-on-fd, at once",
+        Status::Done(|settings, value| on_fd(settings, value, DescriptorDeed::BrutalReload)),
+    )
+    .with_master(),
     list(
         "check-mountpoint",
         &["mountpoint-check", "check-mount", "mount-check"],
@@ -39,3 +54,10 @@ pub static OPTIONS: &[Spec] = &[
     list("reload-on-exception-value", &[], "for exceptions of this text", add_text!(reload.on_exception_value)),
     list("reload-on-exception-repr", &[], "for exceptions of this form (CLASS: TEXT)", add_text!(reload.on_exception_repr)),
 ];
+
+fn on_fd(settings: &mut Settings, value: Option<&str>, deed: DescriptorDeed) -> Result<(), String> {
+    if let Some(line) = values::text(value)? {
+        settings.background.descriptors.push(background::descriptor(&line, deed)?);
+    }
+    Ok(())
+}

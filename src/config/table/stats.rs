@@ -66,7 +66,8 @@ pub static OPTIONS: &[Spec] = &[
         .with_master(),
     flag("alarm-cheap", &[], "raise alarms without a thread", no_effect("there is no thread")),
     int("alarm-freq", &[], "seconds before the same alarm is raised again (3)", set_number!(background.alarms.freq)),
-    list("alarm-fd", &[], "NAME FD[:BYTES] MESSAGE: when a descriptor is readable", later(ALARM)).with_master(),
+    list("alarm-fd", &[], "NAME FD[:BYTES] MESSAGE: when a descriptor that we were started with is readable", Status::Done(alarm_fd))
+        .with_master(),
     list("alarm-segfault", &["segfault-alarm"], "NAME: when a worker crashes", add_text!(background.alarms.segfault)).with_master(),
     list(
         "alarm-backlog",
@@ -77,7 +78,7 @@ pub static OPTIONS: &[Spec] = &[
     .with_master(),
     list("log-alarm", &["alarm-log"], "NAME[,NAME] REGEX: when a log line matches", add_text!(log.alarms)).with_master(),
     list("not-log-alarm", &["not-alarm-log"], "NAME[,NAME] REGEX: not for these lines", add_text!(log.not_alarms)).with_master(),
-    flag("alarm-list", &["alarms-list"], "print the alarms", later(ALARM)),
+    flag("alarm-list", &["alarms-list"], "print what alarms can do", Status::Immediate),
     long("alarm-msg-size", &[], "bytes of a message (8192)", set_number!(background.alarms.message_bytes)),
 ];
 
@@ -124,6 +125,13 @@ fn carbon_idle(settings: &mut Settings, value: Option<&str>) -> Result<(), Strin
 fn alarm(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     if let Some(line) = crate::config::values::text(value)? {
         settings.background.alarms.alarms.push(crate::config::background::alarm(&line)?);
+    }
+    Ok(())
+}
+
+fn alarm_fd(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    if let Some(line) = values::text(value)? {
+        settings.background.descriptors.push(crate::config::background::alarm_fd(&line)?);
     }
     Ok(())
 }

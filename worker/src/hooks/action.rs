@@ -66,6 +66,11 @@ pub enum Action {
     },
     Exit(i32),
     Print(String),
+    /// Has the master raise the alarm of that name.
+    Alarm {
+        name: String,
+        message: String,
+    },
 }
 
 /// What has to be there before a hook goes on.
@@ -161,8 +166,9 @@ impl Action {
             }),
             "exit" => exit(rest).ok_or_else(|| wrong("a number from 0 to 255")),
             "print" | "log" => Ok(Self::Print(rest.into())),
+            "alarm" => alarm(rest).ok_or_else(|| wrong("an alarm's name, a blank and a message")),
             "hostname" => Err(wrong("a host name")),
-            "alarm" | "rpc" | "retryrpc" | "call" | "callint" | "callret" | "callintret" | "chroot" | "setns" | "cgroup" => {
+            "rpc" | "retryrpc" | "call" | "callint" | "callret" | "callintret" | "chroot" | "setns" | "cgroup" => {
                 Err(HookError::Missing { action: verb.into() })
             }
             _ => Err(HookError::Unknown { action: verb.into() }),
@@ -207,6 +213,11 @@ fn unix_signal(text: &str) -> Option<Action> {
     Some(Action::UnixSignal { signal, reaction })
 }
 
+fn alarm(text: &str) -> Option<Action> {
+    let (name, message) = text.trim().split_once(' ')?;
+    Some(Action::Alarm { name: name.into(), message: message.trim_start().into() })
+}
+
 fn exit(text: &str) -> Option<Action> {
     if text.is_empty() { Some(Action::Exit(0)) } else { Some(Action::Exit(i32::from(text.trim().parse::<u8>().ok()?))) }
 }
@@ -224,6 +235,7 @@ mod tests {
         assert_eq!(parse("chown:/f www-data 33"), Action::Chown { path: "/f".into(), user: "www-data".into(), group: "33".into() });
         assert_eq!(parse("putenv:A=b=c d"), Action::PutEnv { name: "A".into(), value: "b=c d".into() });
         assert_eq!(parse("!exec:a:b"), Action::Exec("a:b".into()));
+        assert_eq!(parse("alarm:bell it is  late"), Action::Alarm { name: "bell".into(), message: "it is  late".into() });
         assert_eq!(parse("exit"), Action::Exit(0));
         assert_eq!(parse("exit:9"), Action::Exit(9));
     }
@@ -239,7 +251,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error_with_a_hint() {
-        for bad in ["chmod:/f 9", "mkdir:", "putenv:x", "exit:x", "mount:proc", "chown:/f a"] {
+        for bad in ["chmod:/f 9", "mkdir:", "putenv:x", "exit:x", "mount:proc", "chown:/f a", "alarm:bell"] {
             assert!(matches!(Action::parse(bad), Err(HookError::Syntax { .. })), "{bad}");
         }
         assert!(matches!(Action::parse("rpc:f"), Err(HookError::Missing { .. })));

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::unistd::{Gid, Group, Uid, User};
@@ -24,6 +24,24 @@ pub struct Effects {
     pub signals: Vec<(i32, Reaction)>,
     /// `exit`: end with this code now.
     pub exit: Option<i32>,
+    /// `alarm`: name and message.
+    pub alarms: Vec<(String, String)>,
+}
+
+impl Effects {
+    /// With those of the next phase, which runs unless the process is to end.
+    ///
+    /// # Errors
+    /// The next phase's.
+    pub fn go_on(mut self, next: impl FnOnce() -> Result<Self, HookError>) -> Result<Self, HookError> {
+        if self.exit.is_none() {
+            let later = next()?;
+            self.signals.extend(later.signals);
+            self.alarms.extend(later.alarms);
+            self.exit = later.exit;
+        }
+        Ok(self)
+    }
 }
 
 impl Action {
@@ -49,23 +67,29 @@ impl Action {
                 crate::log::diag::say(text);
                 Ok(())
             }
+            Self::Alarm { name, message } => {
+                effects.alarms.push((name.clone(), message.clone()));
+                Ok(())
+            }
             other => other.effect().map_err(|source| HookError::Io { text: other.describe(), source }),
         }
     }
 
-    /// Starts it without waiting: a command becomes a child (of a process group of its own) that the caller watches and reaps; everything else
-    /// is done at once, and what would have to wait fails. For loops that must not block.
-    pub fn spawn(&self, effects: &mut Effects) -> Result<Option<Child>, HookError> {
+    /// Does it without waiting, for loops that must not block: what would have to wait fails with `WouldBlock`. Commands are the caller's to start.
+    pub fn at_once(&self, effects: &mut Effects) -> Result<(), HookError> {
+        let waits = |what: &dyn std::fmt::Display| {
+            let source = io::Error::new(ErrorKind::WouldBlock, "it would have to wait");
+            Err(HookError::Io { text: what.to_string(), source })
+        };
         match self {
-            Self::Exec(command) | Self::SafeExec(command) => {
-                let child = std::os::unix::process::CommandExt::process_group(&mut shell(command), 0).spawn();
-                child.map(Some).map_err(|source| HookError::Io { text: command.clone(), source })
-            }
-            Self::WaitFor { path, .. } | Self::WriteFifo { path, waits: true, .. } if !ready(self) => {
-                let source = io::Error::new(ErrorKind::WouldBlock, "not there, and a running process cannot wait for it");
-                Err(HookError::Io { text: path.display().to_string(), source })
-            }
-            other => other.run(effects).map(|()| None),
+            Self::Exec(command) | Self::SafeExec(command) => waits(command),
+            Self::WaitFor { what, path } if !is_there(*what, path) => waits(&path.display()),
+            Self::WriteFifo { path, text, waits: true } => match write_fifo(path, text, false) {
+                // No FIFO, or nobody reads it yet.
+                Err(e) if matches!(e.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENXIO)) => waits(&path.display()),
+                done => done.map_err(|source| HookError::Io { text: self.describe(), source }),
+            },
+            other => other.run(effects),
         }
     }
 
@@ -95,7 +119,7 @@ impl Action {
             Self::Umount { target, flags } => Ok(nix::mount::umount2(target, *flags)?),
             Self::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
             Self::WaitFor { what, path } => wait_for(*what, path),
-            Self::Exec(_) | Self::SafeExec(_) | Self::UnixSignal { .. } | Self::Exit(_) | Self::Print(_) => Ok(()),
+            Self::Exec(_) | Self::SafeExec(_) | Self::UnixSignal { .. } | Self::Exit(_) | Self::Print(_) | Self::Alarm { .. } => Ok(()),
         }
     }
 
@@ -117,7 +141,9 @@ impl Action {
             Self::Umount { target, .. } => on("umount", target),
             Self::Hostname(name) => format!("hostname {name}"),
             Self::WaitFor { path, .. } => on("waiting for", path),
-            Self::Exec(_) | Self::SafeExec(_) | Self::UnixSignal { .. } | Self::Exit(_) | Self::Print(_) => "hook".into(),
+            Self::Exec(_) | Self::SafeExec(_) | Self::UnixSignal { .. } | Self::Exit(_) | Self::Print(_) | Self::Alarm { .. } => {
+                "hook".into()
+            }
         }
     }
 }
@@ -183,15 +209,6 @@ fn is_there(what: Wait, path: &Path) -> bool {
     })
 }
 
-/// Whether a waiting action would not wait.
-fn ready(action: &Action) -> bool {
-    match action {
-        Action::WaitFor { what, path } => is_there(*what, path),
-        Action::WriteFifo { path, .. } => fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo()),
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -226,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn a_spawned_command_is_left_to_the_caller_and_nothing_waits() {
+    fn what_would_have_to_wait_says_so() {
         let mut effects = Effects::default();
-        let mut child = Action::parse("exec:exit 7").unwrap().spawn(&mut effects).unwrap().unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(7));
-        let wait = Action::parse("wait_for_file:/no/such/file").unwrap();
-        assert!(matches!(wait.spawn(&mut effects), Err(HookError::Io { .. })));
-        Action::parse("unix_signal:15 kill_them_all").unwrap().spawn(&mut effects).unwrap();
+        for action in ["exec:exit 7", "wait_for_file:/no/such/file", "spinningfifo:/no/such/fifo x"] {
+            let waits = Action::parse(action).unwrap().at_once(&mut effects).unwrap_err();
+            assert!(matches!(waits, HookError::Io { source, .. } if source.kind() == ErrorKind::WouldBlock), "{action}");
+        }
+        Action::parse("unix_signal:15 kill_them_all").unwrap().at_once(&mut effects).unwrap();
         assert_eq!(effects.signals, [(15, Reaction::Stop)]);
     }
 

@@ -16,7 +16,7 @@ use imperator_sys::process::{redirect, take_inherited};
 use imperator_sys::seqpacket::SeqPacket;
 
 use crate::Link;
-use crate::control::{BOOT_ENV, Boot, FromWorker};
+use crate::control::{BOOT_ENV, Boot, FromWorker, FromZygote};
 use crate::scoreboard::Scoreboard;
 
 mod facts;
@@ -132,20 +132,14 @@ impl Host {
         lock(&self.request_log).take()
     }
 
-    /// New targets of the log: descriptors 1 and 2, and the request log.
+    /// A new log: descriptors 1 and 2.
     ///
     /// # Errors
     /// A descriptor that cannot be put in the place of 1 or 2.
     pub fn reopen_logs(&self, fds: Vec<OwnedFd>) -> std::io::Result<()> {
-        let mut fds = fds.into_iter();
-        if let Some(log) = fds.next() {
-            redirect(log.as_fd(), 1)?;
-            redirect(log.as_fd(), 2)?;
-        }
-        if let Some(requests) = fds.next() {
-            *lock(&self.request_log) = Some(requests);
-        }
-        Ok(())
+        let Some(log) = fds.into_iter().next() else { return Ok(()) };
+        redirect(log.as_fd(), 1)?;
+        redirect(log.as_fd(), 2)
     }
 
     /// Tells the master something.
@@ -164,7 +158,11 @@ impl Host {
     /// `NotConnected` without a master.
     pub fn alarm(&self, name: &str, message: &str) -> std::io::Result<()> {
         let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
-        self.tell_master(&FromWorker::Alarm { name: cut(name, 256), message: cut(message, 16 * 1024) })
+        let (name, message) = (cut(name, 256), cut(message, 16 * 1024));
+        match &*lock(&self.control) {
+            Some(control) => control.send(&FromZygote::Alarm { name, message }, &[]), // no worker yet
+            None => self.tell_master(&FromWorker::Alarm { name, message }),
+        }
     }
 }
 

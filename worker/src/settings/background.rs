@@ -12,6 +12,26 @@ pub struct Background {
     /// `cron-harakiri`: seconds, for lines without their own. 0: off.
     pub cron_harakiri: u32,
     pub alarms: Alarms,
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// `alarm-fd`, `reload-on-fd`, `brutal-reload-on-fd`: a descriptor that whoever started us left open.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    pub fd: i32,
+    /// What is read of it each time that it can be: 1, or 8 for an eventfd.
+    pub bytes: u32,
+    pub deed: DescriptorDeed,
+    /// For the alarm, or for the log.
+    pub message: String,
+}
+
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub enum DescriptorDeed {
+    /// The name of the alarm to raise.
+    Alarm(String),
+    Reload,
+    BrutalReload,
 }
 
 /// One `attach-daemon` line of any kind.

@@ -8,7 +8,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::control::{Boot, FromZygote, Role};
-use crate::hooks::{HookError, Hooks};
+use crate::hooks::{Effects, HookError, Hooks};
 use crate::host::{Host, HostError};
 use crate::log::diag;
 use crate::privileges::PrivilegeError;
@@ -90,12 +90,12 @@ impl Zygote<'_> {
     fn load_and_go(mut self) -> Result<i32, ZygoteError> {
         // `drop-after-init`: the runtime is up, and no line of the app's has run.
         let before = self.host.boot.settings.privileges.drop_after_init;
-        if before {
-            self.drop_privileges()?;
+        let mut loaded = if before { self.drop_privileges()? } else { Load::Done };
+        if loaded == Load::Done {
+            loaded = self.load_first()?;
         }
-        let loaded = self.load_first()?;
         if !before && loaded == Load::Done {
-            self.drop_privileges()?;
+            loaded = self.drop_privileges()?;
         }
         if self.host.boot.role == Role::Single {
             return match loaded {
@@ -150,7 +150,7 @@ impl Zygote<'_> {
         let hooks = &self.host.boot.settings.hooks;
         self.runtime.detached(&mut || done = Some(Hooks::parse(hooks).and_then(|hooks| hooks.run(phase))));
         match done? {
-            Ok(effects) => effects.exit,
+            Ok(effects) => self.heed(&effects),
             Err(error) => {
                 diag::say(&error.to_string());
                 Some(1)
@@ -158,14 +158,25 @@ impl Zygote<'_> {
         }
     }
 
+    /// What hooks want of this process: their alarms are raised; the exit code if it is to end.
+    fn heed(&self, effects: &Effects) -> Option<i32> {
+        for (name, message) in &effects.alarms {
+            if let Err(error) = self.host.alarm(name, message) {
+                diag::say(&format!("alarm {name}: {error}, which was to hear: {message}"));
+            }
+        }
+        effects.exit
+    }
+
     /// What the configuration wants given up only now.
-    fn drop_privileges(&self) -> Result<(), ZygoteError> {
-        let Some(plan) = &self.host.boot.drop else { return Ok(()) };
-        plan.enter(&Hooks::parse(&self.host.boot.settings.hooks)?)?;
+    fn drop_privileges(&self) -> Result<Load, ZygoteError> {
+        let Some(plan) = &self.host.boot.drop else { return Ok(Load::Done) };
+        let effects = plan.enter(&Hooks::parse(&self.host.boot.settings.hooks)?)?;
         plan.seal()?;
         if self.host.boot.role == Role::Zygote {
             end_with_parent(self.host)?; // a change of user forgets it
         }
-        Ok(())
+        let ended = |code| Load::Failed { code, message: "a hook ends it".into() };
+        Ok(self.heed(&effects).map_or(Load::Done, ended))
     }
 }
