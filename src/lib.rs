@@ -1,5 +1,6 @@
 //! What supervises: command line, configuration, emperor, master, stats.
 
+pub mod ask;
 pub mod below;
 pub mod cli;
 pub mod config;

@@ -74,6 +74,14 @@ impl Stream {
         }
     }
 
+    /// For a peer that says something when there is something to say.
+    pub fn wait_for_ever(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(None),
+            Self::Unix(stream) => stream.set_read_timeout(None),
+        }
+    }
+
     fn limit(&self, wait: Duration) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(Some(wait)),

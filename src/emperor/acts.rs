@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use imperator_sys::process::{monotonic_ms, set_nonblocking};
+use imperator_sys::seqpacket::SeqPacket;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{AccessFlags, Pid};
@@ -37,6 +39,7 @@ impl Shell {
             Action::Forget(key) => self.forget(&key),
             Action::Scan => self.scan(),
             Action::Log(line) => tracing::info!("[emperor] {line}"),
+            Action::Obituary(key, line) => self.mourn(&key, &line),
         }
         vec![]
     }
@@ -56,6 +59,8 @@ impl Shell {
 
     fn give_birth(&mut self, key: &Key) -> anyhow::Result<(i32, Owner)> {
         let (pipe, our_end) = pipe_pair().context("socketpair")?;
+        let (asked, asks) = SeqPacket::pair().context("socketpair")?;
+        let log = self.taps.is_on().then(log_pipe).transpose().context("pipe")?;
         let vassal = self.core.vassals.get(key).context("not known any more")?;
         let owner = vassal.owner;
         let directory = self.directory_of(key);
@@ -75,6 +80,9 @@ impl Shell {
             directory,
             pipe,
             our_end: Some(our_end),
+            asked: asked.as_fd(),
+            log: log.as_ref().map(|(_, theirs)| theirs.as_fd()),
+            descriptors: self.descriptors,
             user: options.tyrant.then_some((owner, options.tyrant_initgroups)),
             namespaces,
             cell,
@@ -87,11 +95,12 @@ impl Shell {
         self.close_pipe(key);
         self.poller.readable(our_end.as_fd(), What::Pipe(key.clone()))?;
         self.pipes.insert(key.clone(), our_end);
+        self.listen_to(key, asks, log.map(|(ours, _)| ours))?;
         Ok((pid.as_raw(), owner))
     }
 
     /// Where a vassal starts.
-    fn directory_of(&self, key: &Key) -> PathBuf {
+    pub(super) fn directory_of(&self, key: &Key) -> PathBuf {
         self.directory(self.core.vassals.get(key).map_or(usize::MAX, |v| v.source))
     }
 
@@ -149,7 +158,7 @@ impl Shell {
             return;
         }
         let Some((fd, text)) = self.answers.remove(key) else { return };
-        self.poller.remove(fd.as_fd(), &What::Answer(key.clone()));
+        self.poller.remove(fd.as_fd());
         let text = String::from_utf8_lossy(&text);
         let name = text.lines().next().unwrap_or_default().trim().to_owned();
         let actions = if name.is_empty() { self.core.named(now(), key, Ok(false)) } else { self.listen(key, &name) };
@@ -158,7 +167,7 @@ impl Shell {
 
     fn watch_demand(&mut self, key: &Key) {
         let Some(demand) = self.demands.get(key) else { return };
-        self.poller.remove(demand.fd.as_fd(), &What::Demand(key.clone()));
+        self.poller.remove(demand.fd.as_fd());
         if let Err(error) = self.poller.readable(demand.fd.as_fd(), What::Demand(key.clone())) {
             tracing::error!("[emperor] vassal {key}: cannot wait for connections: {error}");
         }
@@ -178,6 +187,7 @@ impl Shell {
         if let Some(policy) = &mut self.isolation {
             policy.left(&key.to_string());
         }
+        self.stop_asking(key);
         if let Some(program) = self.settings.emperor.stop_hook.clone() {
             let directory = self.directory(source);
             self.asides.stop_hook(&program, &key.to_string(), &directory, monotonic_ms());
@@ -187,10 +197,10 @@ impl Shell {
     fn forget(&mut self, key: &Key) {
         self.close_pipe(key);
         if let Some(demand) = self.demands.remove(key) {
-            self.poller.remove(demand.fd.as_fd(), &What::Demand(key.clone()));
+            self.poller.remove(demand.fd.as_fd());
         }
         if let Some((fd, _)) = self.answers.remove(key) {
-            self.poller.remove(fd.as_fd(), &What::Answer(key.clone()));
+            self.poller.remove(fd.as_fd());
         }
     }
 
@@ -220,6 +230,8 @@ impl Shell {
             };
         let actions = self.core.scan(time, &found);
         self.act(actions);
+        let core = &self.core;
+        self.taps.retain(|key| core.vassals.contains_key(key));
     }
 
     fn complain(&mut self, number: usize, trouble: Option<String>) {
@@ -251,7 +263,7 @@ impl Shell {
         self.stats = Some(server);
     }
 
-    fn document(&self) -> String {
+    pub(super) fn document(&self) -> String {
         let sources: Vec<String> = self.sources.iter().map(|s| s.name()).collect();
         let frame = Frame {
             pid: std::process::id(),
@@ -263,6 +275,13 @@ impl Shell {
         };
         stats::json(&self.core, now(), &frame)
     }
+}
+
+/// Our (non-blocking) end of what a vassal says, and its own.
+fn log_pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    set_nonblocking(ours.as_fd(), true)?;
+    Ok((ours, theirs))
 }
 
 /// The vassal's end (blocking, as it expects) and ours, both close-on-exec.

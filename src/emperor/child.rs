@@ -14,6 +14,7 @@ use imperator_worker::hooks::Hooks;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, User};
 
@@ -39,6 +40,12 @@ pub struct Birth<'b> {
     pub pipe: OwnedFd,
     /// The emperor's end, of which the child drops its copy.
     pub our_end: Option<OwnedFd>,
+    /// The vassal's end of what it is asked over.
+    pub asked: BorrowedFd<'b>,
+    /// Where its standard output and error go; `None`: where ours go.
+    pub log: Option<BorrowedFd<'b>>,
+    /// RLIMIT_NOFILE, soft and hard.
+    pub descriptors: Option<(u64, u64)>,
     /// Whom to become (tyrant mode), and whether with all of that user's groups.
     pub user: Option<(Owner, bool)>,
     pub namespaces: CloneFlags,
@@ -105,6 +112,14 @@ impl Birth<'_> {
     fn set_up_descriptors(&self) -> io::Result<()> {
         process::cloexec_from_3()?;
         process::set_cloexec(self.pipe.as_fd(), false)?;
+        process::set_cloexec(self.asked, false)?;
+        if let Some(log) = self.log {
+            process::redirect(log, 1)?;
+            process::redirect(log, 2)?;
+        }
+        if let Some((soft, hard)) = self.descriptors {
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+        }
         match self.stdin {
             Some(socket) => process::redirect(socket, 0),
             None => process::redirect(std::fs::File::open("/dev/null")?.as_fd(), 0),
@@ -126,7 +141,7 @@ impl Birth<'_> {
             return 1;
         }
         // Hooks may have changed the environment.
-        let mut own = launch::environment(std::env::vars_os(), self.pipe.as_raw_fd(), self.zerg);
+        let mut own = launch::environment(std::env::vars_os(), (self.pipe.as_raw_fd(), self.asked.as_raw_fd()), self.zerg);
         own.retain(|(name, _)| name != FORCED_ENV);
         own.extend(self.cell.environment.iter().map(|(name, value)| (name.into(), value.into())));
         let pairs = own.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());

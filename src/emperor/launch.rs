@@ -48,7 +48,7 @@ fn exec_url(path: &Path) -> OsString {
 
 /// The environment of a vassal: the emperor's own, where `UWSGI_VASSAL_X` has become `UWSGI_X`. What the emperor itself was configured with
 /// (`UWSGI_EMPEROR...`) is left out, or every vassal would be an emperor over the same directory.
-pub fn environment(own: impl Iterator<Item = (OsString, OsString)>, pipe: i32, zerg: u32) -> Vec<(OsString, OsString)> {
+pub fn environment(own: impl Iterator<Item = (OsString, OsString)>, (pipe, asked): (i32, i32), zerg: u32) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = Vec::new();
     let mut passed = Vec::new();
     for (name, value) in own {
@@ -62,6 +62,7 @@ pub fn environment(own: impl Iterator<Item = (OsString, OsString)>, pipe: i32, z
     env.retain(|(name, _)| passed.iter().all(|(p, _)| p != name));
     env.append(&mut passed);
     env.push(("UWSGI_EMPEROR_FD".into(), pipe.to_string().into()));
+    env.push((crate::ask::FD_ENV.into(), asked.to_string().into()));
     if zerg > 0 {
         env.push(("UWSGI_BROODLORD_NUM".into(), zerg.to_string().into()));
     }
@@ -70,7 +71,7 @@ pub fn environment(own: impl Iterator<Item = (OsString, OsString)>, pipe: i32, z
 
 /// What the emperor was told by whoever started it, and by its reloads.
 fn is_ours(name: &[u8]) -> bool {
-    name == b"UWSGI_RELOADS" || crate::systemd::VARIABLES.iter().any(|own| own.as_bytes() == name)
+    name == b"UWSGI_RELOADS" || name == crate::ask::FD_ENV.as_bytes() || crate::systemd::VARIABLES.iter().any(|own| own.as_bytes() == name)
 }
 
 #[cfg(test)]
@@ -128,12 +129,13 @@ mod tests {
             ("NOTIFY_SOCKET", "/n"),
             ("UWSGI_PROTOCOL", "http"),
         ];
-        let env = environment(own.into_iter().map(|(k, v)| (k.into(), v.into())), 7, 1);
+        let env = environment(own.into_iter().map(|(k, v)| (k.into(), v.into())), (7, 8), 1);
         let expected = [
             ("PATH", "/bin"),
             ("UWSGI_PROTOCOL", "http"),
             ("UWSGI_PROCESSES", "3"),
             ("UWSGI_EMPEROR_FD", "7"),
+            ("IMPERATOR_EMPEROR_ASK_FD", "8"),
             ("UWSGI_BROODLORD_NUM", "1"),
         ];
         assert_eq!(env, expected.map(|(k, v)| (OsString::from(k), OsString::from(v))));

@@ -1,7 +1,7 @@
 //! One epoll set whose events have names.
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -21,30 +21,40 @@ pub enum What {
     Demand(Key),
     /// Output of the program that names the socket of a vassal.
     Answer(Key),
+    /// What a vassal's processes say: number of the pipe.
+    Tap(u64),
+    /// A vassal's answer to a question.
+    Said(Key),
+    /// Operators and programs that ask us.
+    Clients,
 }
 
 /// The set. A name is in it once at most.
 pub struct Poller {
     epoll: Epoll,
     names: BTreeMap<u64, What>,
+    numbers: BTreeMap<RawFd, u64>,
     next: u64,
 }
 
 impl Poller {
     pub fn new() -> nix::Result<Self> {
-        Ok(Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, names: BTreeMap::new(), next: 0 })
+        Ok(Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, names: BTreeMap::new(), numbers: BTreeMap::new(), next: 0 })
     }
 
     pub fn readable(&mut self, fd: BorrowedFd<'_>, what: What) -> nix::Result<()> {
         self.next += 1;
         self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, self.next))?;
         self.names.insert(self.next, what);
+        self.numbers.insert(fd.as_raw_fd(), self.next);
         Ok(())
     }
 
     /// To be called before the descriptor is closed: a forked child may hold a copy, which would keep it in the set.
-    pub fn remove(&mut self, fd: BorrowedFd<'_>, what: &What) {
-        self.names.retain(|_, w| w != what);
+    pub fn remove(&mut self, fd: BorrowedFd<'_>) {
+        if let Some(number) = self.numbers.remove(&fd.as_raw_fd()) {
+            self.names.remove(&number);
+        }
         let _ = self.epoll.delete(fd);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, bail};
@@ -13,6 +13,7 @@ use imperator_worker::hooks::Hooks;
 use imperator_worker::log::diag;
 use imperator_worker::settings::{Emperor, Settings};
 use nix::sched::CloneFlags;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
@@ -20,15 +21,20 @@ use nix::sys::stat::{Mode, umask};
 use super::Place;
 use super::above::Above;
 use super::aside::Asides;
+use super::command::{Door, Jobs, Server};
 use super::core::{Core, Policy};
+use super::inquiry::Inquiry;
+use super::outlet::Place as LogPlace;
 use super::poller::{Poller, What};
 use super::shell::{End, Shell};
 use super::sources::{Monitor, Rules, monitor};
+use super::taps::Taps;
 use super::watch::Watch;
 use crate::identity::{Moment, Vacuum, write_pidfiles};
 use crate::logs::Logs;
 use crate::master::{Waiting, detach};
 use crate::privileges;
+use crate::sockets::Address;
 use crate::stats::{StatsServer, Style};
 use crate::systemd::{Phase, Systemd};
 
@@ -53,8 +59,9 @@ pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
         shell.use_logs(outfit.logs.take())?;
     }
     let pipe = if handed { shell.above.as_ref().map(|a| a.fd().try_clone_to_owned()).transpose()? } else { None };
+    let sockets = shell.socket_files(&start_dir);
     let end = shell.run()?;
-    clean_up(settings, &start_dir);
+    clean_up(settings, &start_dir, &sockets);
     if let Some(outfit) = &outfit {
         outfit.take_off(settings);
     }
@@ -137,6 +144,7 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
         .as_deref()
         .map(|address| StatsServer::bind("emperor-stats", address, if settings.stats.http { Style::Http } else { Style::Bare }))
         .transpose()?;
+    let clients = doors(options)?;
     if let Some(path) = &options.pidfile {
         std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("emperor-pidfile {path}"))?;
     }
@@ -173,6 +181,13 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
         answers: BTreeMap::new(),
         asides: Asides::default(),
         stats,
+        taps: Taps::new(log_place(settings, start_dir), u64::from(options.vassal_log_limit) * 1024),
+        inquiry: Inquiry::default(),
+        clients,
+        jobs: Jobs::default(),
+        chatter: BTreeMap::new(),
+        since: super::shell::now().seconds(),
+        descriptors: raise_descriptors(),
         above,
         systemd,
         program: own_program(),
@@ -191,6 +206,13 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
 }
 
 impl Shell {
+    /// What is in the file system for those who ask us.
+    fn socket_files(&self, start_dir: &Path) -> Vec<PathBuf> {
+        let address = self.settings.emperor.stats.as_deref().map(Address::parse);
+        let stats = if let Some(Ok(Address::Unix(path))) = address { Some(start_dir.join(path)) } else { None };
+        self.clients.paths().map(Path::to_path_buf).chain(stats).collect()
+    }
+
     /// The log master's lines are taken in our loop.
     fn use_logs(&mut self, logs: Option<Logs>) -> nix::Result<()> {
         use std::os::fd::AsFd;
@@ -207,6 +229,7 @@ impl Shell {
         if let Some(stats) = &self.stats {
             self.poller.readable(stats.as_fd(), What::Stats)?;
         }
+        self.poller.readable(self.clients.fd(), What::Clients)?;
         if let Some(above) = &self.above {
             self.poller.readable(above.fd(), What::Above)?;
             above.report();
@@ -232,6 +255,29 @@ fn policy(settings: &Settings) -> Policy {
         broodlord: options.broodlord,
         parallel_starts: (2 * cores).max(8),
     }
+}
+
+/// Where operators and programs may ask.
+fn doors(options: &Emperor) -> anyhow::Result<Server> {
+    let mut server = Server::new()?;
+    let wanted = [(Door::Command, &options.command_socket), (Door::Prometheus, &options.stats_prometheus)];
+    for (door, address) in wanted {
+        if let Some(address) = address {
+            server.open(door, address, None)?;
+        }
+    }
+    Ok(server)
+}
+
+fn log_place(settings: &Settings, start_dir: &Path) -> LogPlace {
+    LogPlace::parse(settings.emperor.vassal_log.as_deref(), settings.emperor.vassal_log_maxsize, start_dir)
+}
+
+/// Three descriptors a vassal are more than the usual limit for a few hundred of them. What vassals get is the limit of before.
+fn raise_descriptors() -> Option<(u64, u64)> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+    Some((soft, hard))
 }
 
 fn clone_flags(options: &Emperor) -> anyhow::Result<CloneFlags> {
@@ -328,7 +374,8 @@ fn own_program() -> OsString {
     if path.is_file() { path.into() } else { "/proc/self/exe".into() }
 }
 
-fn clean_up(settings: &Settings, start_dir: &Path) {
+fn clean_up(settings: &Settings, start_dir: &Path, sockets: &[PathBuf]) {
+    sockets.iter().for_each(|path| drop(std::fs::remove_file(path)));
     if let Some(path) = settings.emperor.pidfile.as_ref().filter(|_| settings.process.vacuum) {
         let _ = std::fs::remove_file(start_dir.join(path));
     }

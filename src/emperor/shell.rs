@@ -19,10 +19,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::above::{Above, Order};
 use super::aside::Asides;
+use super::command::{Jobs, Server};
 use super::core::{Action, Core, Exit, Key, Now};
 use super::demand::Demand;
+use super::hearing::Chatter;
+use super::inquiry::Inquiry;
 use super::poller::{Poller, What};
 use super::sources::{Monitor, Rules};
+use super::taps::Taps;
 use super::watch::Watch;
 use crate::logs::Logs;
 use crate::privileges::Policy;
@@ -51,6 +55,19 @@ pub struct Shell {
     pub(super) answers: BTreeMap<Key, (OwnedFd, Vec<u8>)>,
     pub(super) asides: Asides,
     pub(super) stats: Option<StatsServer>,
+    /// What vassals say.
+    pub(super) taps: Taps,
+    /// What they are asked.
+    pub(super) inquiry: Inquiry,
+    /// Who asks us.
+    pub(super) clients: Server,
+    pub(super) jobs: Jobs,
+    /// How many bytes a vassal has sent of its own accord lately.
+    pub(super) chatter: BTreeMap<Key, Chatter>,
+    /// Of our start, seconds since 1970.
+    pub(super) since: i64,
+    /// Limit of open descriptors (soft, hard) that vassals get: ours is higher.
+    pub(super) descriptors: Option<(u64, u64)>,
     pub(super) above: Option<Above>,
     pub(super) systemd: Option<Systemd>,
     /// The binary that vassals are started with, as it was found at our own start.
@@ -131,7 +148,10 @@ impl Shell {
         let stats = self.stats.as_ref().and_then(StatsServer::next_deadline).map(in_ms);
         let logs = self.logs.as_ref().and_then(Logs::next_deadline).map(in_ms);
         let watchdog = self.systemd.as_ref().and_then(Systemd::next_deadline);
-        [self.core.next_deadline(now()), logs, scan, stats, self.asides.next_deadline(), watchdog].into_iter().flatten().min()
+        let time = now();
+        let listening = [self.taps.next_deadline(time.ms), self.inquiry.next_deadline(), self.clients.next_deadline()];
+        let own = [self.core.next_deadline(time), logs, scan, stats, self.asides.next_deadline(), watchdog];
+        own.into_iter().chain(listening).flatten().min()
     }
 
     fn serve(&mut self, what: What) {
@@ -144,6 +164,9 @@ impl Shell {
             What::Pipe(key) => self.read_pipe(&key),
             What::Demand(key) => self.wake(&key),
             What::Answer(key) => self.read_answer(&key),
+            What::Tap(number) => self.hear_lines(number),
+            What::Said(key) => self.hear_answer(&key),
+            What::Clients => self.serve_clients(),
         }
     }
 
@@ -155,6 +178,7 @@ impl Shell {
         let actions = self.core.tick(time);
         self.act(actions);
         self.asides.tick(time.ms);
+        self.listening_due(time.ms);
         if let Some(stats) = &mut self.stats {
             stats.on_deadline(Instant::now());
         }
@@ -201,6 +225,7 @@ impl Shell {
             // What the vassal said last counts: it may have served a request.
             if let Some(key) = self.core.key_of(pid.as_raw()) {
                 self.read_pipe(&key);
+                self.hear_last_words(&key);
             }
             let actions = self.core.exited(now(), pid.as_raw(), exit);
             self.act(actions);
@@ -231,39 +256,9 @@ impl Shell {
         }
     }
 
-    fn read_pipe(&mut self, key: &Key) {
-        let mut buffer = [0; 256];
-        loop {
-            let Some(pipe) = self.pipes.get(key) else { return };
-            match nix::unistd::read(pipe.as_fd(), &mut buffer) {
-                Ok(0) | Err(Errno::ECONNRESET) => return self.hang_up(key),
-                Ok(n) => {
-                    for byte in &buffer[..n] {
-                        let actions = self.core.byte(now(), key, *byte);
-                        self.act(actions);
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn hang_up(&mut self, key: &Key) {
-        self.close_pipe(key);
-        let actions = self.core.hangup(now(), key);
-        self.act(actions);
-    }
-
-    pub(super) fn close_pipe(&mut self, key: &Key) {
-        if let Some(pipe) = self.pipes.remove(key) {
-            self.poller.remove(pipe.as_fd(), &What::Pipe(key.clone()));
-        }
-    }
-
     fn wake(&mut self, key: &Key) {
         if let Some(demand) = self.demands.get(key) {
-            self.poller.remove(demand.fd.as_fd(), &What::Demand(key.clone()));
+            self.poller.remove(demand.fd.as_fd());
         }
         let actions = self.core.wake(key);
         self.act(actions);
@@ -289,7 +284,7 @@ impl Shell {
             },
             Some(Order::Gone) => {
                 if let Some(above) = &self.above {
-                    self.poller.remove(above.fd(), &What::Above);
+                    self.poller.remove(above.fd());
                 }
                 self.begin_end(End::Exit(1));
             }

@@ -132,7 +132,7 @@ pub fn state(vassal: &Vassal) -> Option<&'static str> {
         Phase::Running { .. } => Some("starting"),
         Phase::Stopping { .. } => Some("stopping"),
         Phase::Asleep => Some("asleep"),
-        Phase::Waiting { .. } | Phase::Naming | Phase::Starting => None,
+        Phase::Waiting { .. } | Phase::Naming | Phase::Starting | Phase::Stopped => None,
     }
 }
 
@@ -149,6 +149,7 @@ fn absent(core: &Core, now: Now) -> Vec<Absent<'_>> {
             let wall = (now.wall_ms + until.saturating_sub(now.ms) as i64).div_euclid(1000);
             Some(Absent { id: key.to_string(), state: "waiting", reason, next_try: wall })
         }
+        Phase::Stopped => Some(Absent { id: key.to_string(), state: "stopped", reason: "an operator stopped it", next_try: 0 }),
         Phase::Naming => Some(Absent { id: key.to_string(), state: "waiting", reason: "for the name of its socket", next_try: 0 }),
         _ => None,
     });

@@ -123,7 +123,7 @@ impl Master {
         self.services.answers = answers;
     }
 
-    fn page(&self, question: Question, path: &str) -> Page {
+    pub(super) fn page(&self, question: Question, path: &str) -> Page {
         match question {
             Question::Stats => Page::json(self.stats()),
             Question::Prometheus => {

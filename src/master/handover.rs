@@ -26,6 +26,9 @@ pub struct State {
     /// The emperor's pipe, if this is a vassal.
     #[serde(default)]
     pub emperor: Option<i32>,
+    /// Over which the emperor asks.
+    #[serde(default)]
+    pub asked: Option<i32>,
     #[serde(default)]
     pub vacuum: Vacuum,
     /// The emperor that is part of this instance.
@@ -88,6 +91,7 @@ impl State {
             .iter()
             .flat_map(of)
             .chain(self.emperor)
+            .chain(self.asked)
             .chain(self.logs.iter().map(|(_, fd)| *fd))
             .chain(self.answers.iter().map(|(_, fd, _)| *fd))
             .chain(self.metrics.as_ref().map(|(fd, _)| *fd))

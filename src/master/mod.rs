@@ -5,6 +5,7 @@
 
 mod alarms;
 mod answers;
+mod asked;
 mod caches;
 mod caching;
 mod crons;

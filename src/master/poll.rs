@@ -26,6 +26,8 @@ pub enum Source {
     Descriptor(u32),
     /// The wall clock has reached the next minute of a cron line, or was set.
     Clock,
+    /// The emperor asks something.
+    Asked,
 }
 
 /// Sixteen bits hold a worker's number.
@@ -41,6 +43,7 @@ impl Source {
             Self::Daemon(index) => 7 << 60 | u64::from(index),
             Self::Clock => 8 << 60,
             Self::Descriptor(index) => 9 << 60 | u64::from(index),
+            Self::Asked => 10 << 60,
             Self::Zygote(generation) => 5 << 60 | (generation & 0xfff_ffff_ffff),
             Self::Worker(generation, worker) => 6 << 60 | (generation & 0xfff_ffff_ffff) << 16 | u64::from(worker & MOST_WORKERS),
         }
@@ -57,6 +60,7 @@ impl Source {
             7 => Self::Daemon(number as u32),
             8 => Self::Clock,
             9 => Self::Descriptor(number as u32),
+            10 => Self::Asked,
             _ => return None,
         })
     }
@@ -110,6 +114,7 @@ mod tests {
             Source::Daemon(7),
             Source::Clock,
             Source::Descriptor(7),
+            Source::Asked,
             Source::Zygote(1 << 40),
             Source::Worker(99, MOST_WORKERS),
         ];

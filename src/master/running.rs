@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 
 use super::alarms::Alarms;
 use super::answers;
+use super::asked::Asked;
 use super::caching::{CacheTimers, KeptPeers, Peer};
 use super::crons::Crons;
 use super::daemon::Waiting;
@@ -59,6 +60,8 @@ pub struct Master {
     /// The pipe of a vassal.
     pub(super) emperor: Option<File>,
     pub(super) systemd: Option<Systemd>,
+    /// Over which its emperor asks for figures.
+    pub(super) asked: Option<Asked>,
     /// The emperor that is part of this instance.
     pub(super) inside: Inside,
     /// What hooks made of signals (`unix_signal`).
@@ -114,6 +117,7 @@ impl Master {
             logs,
             emperor: None,
             systemd,
+            asked: None,
             inside: Inside::default(),
             reactions: vec![],
             events: VecDeque::new(),
@@ -146,6 +150,7 @@ impl Master {
     /// It was named and is not there.
     pub fn join_emperor(&mut self) -> Result<()> {
         self.emperor = vassal::pipe(&self.start)?;
+        self.be_asked(Asked::of_start(&self.start))?;
         Ok(self.watch_emperor()?)
     }
 
@@ -159,6 +164,7 @@ impl Master {
         master.vacuum = state.vacuum;
         master.emperor = state.emperor.map(handover::take).transpose()?.map(File::from);
         master.watch_emperor()?;
+        master.be_asked(Asked::resume(state.asked)?)?;
         master.inside = Inside::resume(state.inside);
         master.kept_answers = answers::take(state.answers)?;
         master.kept_peers = state.cache_peers;
@@ -296,6 +302,7 @@ impl Master {
             Source::Daemon(index) => self.on_daemon(index),
             Source::Clock => self.on_clock(),
             Source::Descriptor(index) => self.on_descriptor(index),
+            Source::Asked => self.on_asked(),
         }
     }
 

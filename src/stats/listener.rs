@@ -20,7 +20,7 @@ pub struct ListenError {
 }
 
 /// A non-blocking listener at `host:port`, a path or `@name`.
-pub(super) fn listen(option: &'static str, text: &str) -> Result<OwnedFd, ListenError> {
+pub(crate) fn listen(option: &'static str, text: &str) -> Result<OwnedFd, ListenError> {
     let failed = |cause: String| ListenError { option, address: text.to_owned(), cause };
     match Address::parse(text).map_err(|e| failed(e.to_string()))? {
         Address::Tcp(address) => TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l.into())),

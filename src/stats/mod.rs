@@ -18,6 +18,7 @@ pub use extra::Extra;
 pub use figures::Figures;
 pub use histogram::Histogram;
 pub use listener::ListenError;
+pub(crate) use listener::listen;
 pub use memory::{WorkerMemory, measure};
 pub use page::{Page, Style};
 pub use prometheus::{Totals, merge, prometheus};

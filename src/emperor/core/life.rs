@@ -1,12 +1,14 @@
 //! What happens to one vassal: its start, its bytes, its end; and the signals that concern all of them.
 
-use super::{Action, Core, Exit, Face, Key, NO_BLACKLIST_PAUSE_MS, Now, Phase, Step, Vassal, byte};
+use super::{Action, Core, Ended, Exit, Face, Key, NO_BLACKLIST_PAUSE_MS, Now, Phase, Step, Vassal, byte};
 
 impl Core {
     /// The shell started the process.
     pub fn started(&mut self, now: Now, key: &Key, pid: i32) -> Vec<Action> {
         let Some(vassal) = self.vassals.get_mut(key) else { return vec![Action::Kill(key.clone(), pid)] };
         vassal.phase = Phase::Running { pid, since: now.ms, heartbeat_due: None };
+        vassal.starts += 1;
+        vassal.reload_due = None; // it has read what is there now
         let modified = vassal.stamp.seconds();
         vassal.face = Face { born: modified, last_mod: modified, first_run: now.seconds(), last_run: now.seconds(), ..Face::default() };
         vec![Action::Log(format!("vassal {key}: started, pid {pid}"))]
@@ -16,7 +18,7 @@ impl Core {
     pub fn start_failed(&mut self, now: Now, key: &Key, why: &str) -> Vec<Action> {
         let mut out = Vec::new();
         if self.vassals.get(key).is_some_and(|v| v.phase == Phase::Starting) {
-            self.bury(now, key, &format!("could not be started: {why}"), &mut out);
+            self.bury(now, key, None, &format!("could not be started: {why}"), &mut out);
             self.pump(now, &mut out);
         }
         out
@@ -91,6 +93,7 @@ impl Core {
             && let Phase::Running { pid, .. } = vassal.phase
         {
             vassal.face.cursed = now.seconds();
+            vassal.reload_due = None;
             vassal.phase = Phase::Stopping { pid, since: now.ms, next, counts: true };
         }
         vec![]
@@ -102,14 +105,22 @@ impl Core {
         let Some(vassal) = self.vassals.get_mut(&key) else { return vec![] };
         let mut out = vec![Action::Ended(key.clone(), vassal.source)];
         let asked = matches!(vassal.phase, Phase::Stopping { counts: false, .. });
-        if asked && vassal.wanted && !self.ending && key.zerg == 0 {
+        vassal.resting_since = now.seconds();
+        if asked {
+            vassal.last_end = Some(Ended { exit: Some(exit), text: format!("{exit}, as it was told to stop"), at: now.seconds() });
+        }
+        if vassal.halted && vassal.wanted && !self.ending && key.zerg == 0 {
+            out.push(Action::Log(format!("vassal {key}: stopped ({exit}); it stays so until it is told to start")));
+            vassal.phase = Phase::Stopped;
+            out.push(Action::Forget(key.clone()));
+        } else if asked && vassal.wanted && !self.ending && key.zerg == 0 {
             out.push(Action::Log(format!("vassal {key}: stopped")));
             vassal.phase = Phase::Waiting { until: now.ms, reason: "stopped".into() };
         } else if asked || self.ending || !vassal.wanted {
             out.push(Action::Log(format!("vassal {key}: stopped ({exit})")));
             self.remove(&key, &mut out);
         } else {
-            self.bury(now, &key, &format!("pid {pid} ended with {exit}"), &mut out);
+            self.bury(now, &key, Some(exit), &format!("pid {pid} ended with {exit}"), &mut out);
         }
         self.pump(now, &mut out);
         out
@@ -130,14 +141,13 @@ impl Core {
         out
     }
 
-    /// SIGHUP: every vassal reloads.
+    /// SIGHUP: every vassal reloads, as many at a time as may start at a time.
     pub fn reload_all(&mut self, now: Now) -> Vec<Action> {
         let mut out = Vec::new();
-        let running: Vec<Key> =
-            self.vassals.iter().filter(|(_, v)| matches!(v.phase, Phase::Running { .. })).map(|(k, _)| k.clone()).collect();
-        for key in running {
-            self.reload(now, &key, "SIGHUP", &mut out);
+        for vassal in self.vassals.values_mut().filter(|v| matches!(v.phase, Phase::Running { .. })) {
+            vassal.reload_due = Some("SIGHUP".into());
         }
+        self.pump(now, &mut out);
         out
     }
 
@@ -185,6 +195,7 @@ impl Core {
         let Some(vassal) = self.vassals.get_mut(key) else { return };
         let Phase::Running { pid, .. } = vassal.phase else { return };
         vassal.face.cursed = now.seconds();
+        vassal.reload_due = None;
         vassal.phase = Phase::Stopping { pid, since: now.ms, next, counts };
         out.push(Action::Log(format!("vassal {key}: stop ({why})")));
         out.push(Action::Tell(key.clone(), if self.policy.graceful { byte::STOP_GRACEFULLY } else { byte::STOP }));
@@ -199,8 +210,11 @@ impl Core {
     }
 
     /// A death: how long until the next try, if there is one.
-    fn bury(&mut self, now: Now, key: &Key, what: &str, out: &mut Vec<Action>) {
+    fn bury(&mut self, now: Now, key: &Key, exit: Option<Exit>, what: &str, out: &mut Vec<Action>) {
         let Some(vassal) = self.vassals.get_mut(key) else { return };
+        vassal.resting_since = now.seconds();
+        vassal.reload_due = None;
+        vassal.last_end = Some(Ended { exit, text: what.to_owned(), at: now.seconds() });
         let loyal = vassal.face.loyal && vassal.pid().is_some();
         let wait = if self.policy.no_blacklist {
             NO_BLACKLIST_PAUSE_MS
@@ -211,12 +225,13 @@ impl Core {
         };
         if key.zerg > 0 {
             self.vassals.remove(key);
-            out.push(Action::Log(format!("vassal {key}: {what}")));
+            out.push(Action::Obituary(key.clone(), format!("vassal {key}: {what}")));
             out.push(Action::Forget(key.clone()));
             return;
         }
         let after = if loyal { "" } else { " before it had served a request" };
-        out.push(Action::Log(format!("vassal {key}: {what}{after}; next try in {:.1} s", wait as f64 / 1000.0)));
+        let line = format!("vassal {key}: {what}{after}; next try in {:.1} s", wait as f64 / 1000.0);
+        out.push(Action::Obituary(key.clone(), line));
         vassal.phase = Phase::Waiting { until: now.ms + wait, reason: format!("{what}{after}") };
     }
 
@@ -230,12 +245,12 @@ impl Core {
             )));
         };
         let zerg = Key { id: key.id.clone(), zerg: number };
-        let Some(main) = self.vassals.get(&Key::vassal(&key.id)).filter(|v| v.wanted) else { return };
+        let Some(main) = self.vassals.get(&Key::vassal(&key.id)).filter(|v| v.wanted && !v.halted) else { return };
         if self.ending || self.blacklist.free_at(&zerg.to_string()) > now.ms {
             return;
         }
         let phase = Phase::Waiting { until: now.ms, reason: "reinforcements".into() };
-        let vassal = Vassal { phase, on_demand: false, face: Face::default(), ..main.clone() };
+        let vassal = Vassal { phase, on_demand: false, face: Face::default(), starts: 0, last_end: None, reload_due: None, ..main.clone() };
         self.vassals.insert(zerg, vassal);
     }
 }
@@ -247,6 +262,7 @@ fn press(now: Now, key: &Key, vassal: &mut Vassal, again_ms: u64, out: &mut Vec<
             out.push(Action::Log(format!("vassal {key}: no heartbeat in time, killed")));
             out.push(Action::Kill(key.clone(), *pid));
             vassal.face.cursed = now.seconds();
+            vassal.reload_due = None;
             vassal.phase = Phase::Stopping { pid: *pid, since: now.ms, next: Step::Kill { at: now.ms + again_ms.max(1000) }, counts: true };
         }
         Phase::Stopping { pid, next, .. } if next.at() <= now.ms => match *next {

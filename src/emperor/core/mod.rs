@@ -1,18 +1,27 @@
 //! What the emperor decides, without a process, a file or a clock: events and the time go in, [`Action`]s come out.
 
+mod advice;
+mod kept;
 mod life;
+mod orders;
 mod penalty;
 mod scan;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub use advice::advice;
+pub use kept::Kept;
+pub use orders::Outcome;
 pub use penalty::{Blacklist, Entry, Flapping};
 pub use scan::{Found, Seen};
+use serde::{Deserialize, Serialize};
+pub use view::State;
 
 /// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +40,7 @@ impl Now {
 }
 
 /// A vassal, or the `zerg`-th helper of one (1-based; 0 is the vassal itself).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     pub id: String,
     pub zerg: u32,
@@ -51,7 +60,7 @@ impl fmt::Display for Key {
 }
 
 /// What makes one version of a file differ from another: any difference is a change, an older time too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stamp {
     pub mtime_ns: i128,
     pub inode: u64,
@@ -65,7 +74,7 @@ impl Stamp {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Owner {
     pub uid: u32,
     pub gid: u32,
@@ -90,7 +99,7 @@ pub struct Policy {
     pub on_demand: bool,
     /// Zergs at most, of all vassals.
     pub broodlord: u32,
-    /// Vassals at most that were started and have not said yet that they are up.
+    /// Vassals at most that were started or reloaded and have not said yet that they accept requests; 0: any number.
     pub parallel_starts: usize,
 }
 
@@ -101,35 +110,30 @@ pub const QUIET_MS: u64 = 50;
 /// `emperor-no-blacklist` takes the penalty away, but not the breath.
 const NO_BLACKLIST_PAUSE_MS: u64 = 100;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// To be started at `until` (`Now::ms`) if there is room.
-    Waiting {
-        until: u64,
-        reason: String,
-    },
+    Waiting { until: u64, reason: String },
     /// The shell was told to start it and has not answered.
     Starting,
     /// The shell was asked for its on-demand socket and has not answered.
     Naming,
     /// Its socket waits for a first connection.
     Asleep,
+    /// An operator stopped it, and its file is still there.
+    Stopped,
     Running {
         pid: i32,
+        /// Of the start or the last reload, in `Now::ms`.
         since: u64,
         heartbeat_due: Option<u64>,
     },
     /// Told to end. `counts`: its end is a death, not our wish.
-    Stopping {
-        pid: i32,
-        since: u64,
-        next: Step,
-        counts: bool,
-    },
+    Stopping { pid: i32, since: u64, next: Step, counts: bool },
 }
 
 /// What comes next for one that does not end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     Terminate { at: u64 },
     Kill { at: u64 },
@@ -144,7 +148,7 @@ impl Step {
 }
 
 /// What `emperor-stats` shows. Times are seconds since 1970, 0: never.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Face {
     pub born: i64,
     pub last_mod: i64,
@@ -161,7 +165,18 @@ pub struct Face {
     pub respawns: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How the last process of a vassal ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// `None`: there never was a process.
+    pub exit: Option<Exit>,
+    /// In words.
+    pub text: String,
+    /// Seconds since 1970.
+    pub at: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vassal {
     pub source: usize,
     pub stamp: Stamp,
@@ -172,6 +187,15 @@ pub struct Vassal {
     pub wanted: bool,
     /// Has an on-demand socket.
     pub on_demand: bool,
+    /// An operator stopped it: it stays so until he starts it.
+    pub halted: bool,
+    /// Processes that were started so far.
+    pub starts: u32,
+    pub last_end: Option<Ended>,
+    /// Since when it has no process, seconds since 1970.
+    pub resting_since: i64,
+    /// It is to be reloaded when there is room, and why.
+    reload_due: Option<String>,
     missing_since: Option<u64>,
 }
 
@@ -204,10 +228,12 @@ pub enum Action {
     /// Look at the sources again.
     Scan,
     Log(String),
+    /// A line about a death, which what the vassal said last may explain.
+    Obituary(Key, String),
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     Code(i32),
     Signal(i32),
@@ -220,7 +246,10 @@ impl fmt::Display for Exit {
             Self::Code(22) => f.write_str("exit code 22 (no application could be loaded)"),
             Self::Code(26) => f.write_str("exit code 26 (nothing to execute, or its configuration could not be had)"),
             Self::Code(n) => write!(f, "exit code {n}"),
-            Self::Signal(n) => write!(f, "signal {n}"),
+            Self::Signal(n) => match nix::sys::signal::Signal::try_from(*n) {
+                Ok(signal) => write!(f, "signal {n} ({})", signal.as_str()),
+                Err(_) => write!(f, "signal {n}"),
+            },
         }
     }
 }
@@ -282,9 +311,10 @@ impl Core {
             Phase::Waiting { until, .. } => Some(slot.max(*until)),
             Phase::Running { heartbeat_due, .. } => *heartbeat_due,
             Phase::Stopping { next, .. } => Some(next.at()),
-            Phase::Starting | Phase::Naming | Phase::Asleep => None,
+            Phase::Starting | Phase::Naming | Phase::Asleep | Phase::Stopped => None,
         });
-        phases.chain(self.rescan_at).min()
+        let reloads = self.vassals.values().filter(|v| v.reload_due.is_some()).map(|_| slot);
+        phases.chain(reloads).chain(self.rescan_at).min()
     }
 
     /// When another vassal may start if nothing happens: 0 is at once.
@@ -313,6 +343,14 @@ impl Core {
             })
             .collect();
         due.sort();
+        let reloads: Vec<Key> = self.vassals.iter().filter(|(_, v)| v.reload_due.is_some()).map(|(k, _)| k.clone()).collect();
+        for key in reloads {
+            if self.policy.parallel_starts > 0 && busy >= self.policy.parallel_starts {
+                break;
+            }
+            busy += 1;
+            self.reload(now, &key, out);
+        }
         for (_, key) in due {
             let Some(vassal) = self.vassals.get_mut(&key) else { continue };
             if vassal.on_demand {
@@ -331,7 +369,7 @@ impl Core {
 fn starting_until(vassal: &Vassal) -> Option<u64> {
     match vassal.phase {
         Phase::Starting => Some(u64::MAX),
-        Phase::Running { since, .. } if !vassal.face.ready && !vassal.face.loyal => Some(since + START_SLOT_MS),
+        Phase::Running { since, .. } if !vassal.face.accepting => Some(since + START_SLOT_MS),
         _ => None,
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::Now;
 
 /// What `emperor-stats` shows of one penalised vassal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Milliseconds that it has to wait after its last death.
     pub level_ms: u64,
@@ -18,7 +20,7 @@ pub struct Entry {
 }
 
 /// The vassals that died before they had served a request, by id.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Blacklist {
     entries: BTreeMap<String, Entry>,
 }
@@ -69,7 +71,7 @@ impl Blacklist {
 }
 
 /// Recent deaths of a vassal that had served requests before each of them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Flapping {
     deaths: VecDeque<u64>,
 }

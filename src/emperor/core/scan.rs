@@ -114,8 +114,21 @@ impl Core {
             out.push(Action::Name(key.clone()));
         }
         let face = Face { born: file.stamp.seconds(), last_mod: file.stamp.seconds(), ..Face::default() };
-        let vassal =
-            Vassal { source, stamp: file.stamp, owner: file.owner, phase, face, wanted: true, on_demand: false, missing_since: None };
+        let vassal = Vassal {
+            source,
+            stamp: file.stamp,
+            owner: file.owner,
+            phase,
+            face,
+            wanted: true,
+            on_demand: false,
+            halted: false,
+            starts: 0,
+            last_end: None,
+            resting_since: now.seconds(),
+            reload_due: None,
+            missing_since: None,
+        };
         self.vassals.insert(key, vassal);
     }
 
@@ -134,9 +147,9 @@ impl Core {
                 *reason = "its file has changed".into();
                 self.blacklist.forgive(&key.to_string());
             }
-            Phase::Asleep if changed => vassal.face.last_mod = file.stamp.seconds(),
+            Phase::Asleep | Phase::Stopped if changed => vassal.face.last_mod = file.stamp.seconds(),
             Phase::Running { .. } if elsewhere => self.stop(now, key, false, "its file has another owner or source", out),
-            Phase::Running { .. } if changed => self.reload(now, key, "its file has changed", out),
+            Phase::Running { .. } if changed => vassal.reload_due = Some("its file has changed".into()),
             _ => {}
         }
     }
@@ -155,7 +168,7 @@ impl Core {
                 }
             }
             Phase::Starting | Phase::Stopping { .. } => vassal.wanted = false,
-            Phase::Waiting { .. } | Phase::Naming | Phase::Asleep => {
+            Phase::Waiting { .. } | Phase::Naming | Phase::Asleep | Phase::Stopped => {
                 out.push(Action::Log(format!("vassal {key}: its file is gone")));
                 self.remove(key, out);
             }
@@ -170,10 +183,13 @@ impl Core {
         out.push(Action::Forget(key.clone()));
     }
 
-    pub(super) fn reload(&mut self, now: Now, key: &Key, why: &str, out: &mut Vec<Action>) {
+    /// Has a running vassal reload now.
+    pub(super) fn reload(&mut self, now: Now, key: &Key, out: &mut Vec<Action>) {
         let Some(vassal) = self.vassals.get_mut(key) else { return };
-        let Phase::Running { heartbeat_due, .. } = &mut vassal.phase else { return };
+        let Some(why) = vassal.reload_due.take() else { return };
+        let Phase::Running { heartbeat_due, since, .. } = &mut vassal.phase else { return };
         *heartbeat_due = None; // demanded again after the next one
+        *since = now.ms;
         vassal.face.last_mod = vassal.stamp.seconds();
         vassal.face.last_run = now.seconds();
         vassal.face.ready = false;

@@ -93,7 +93,7 @@ impl World {
                     self.look();
                     vec![]
                 }
-                Action::Watch(_) | Action::Ended(..) | Action::Forget(_) | Action::Log(_) => vec![],
+                Action::Watch(_) | Action::Ended(..) | Action::Forget(_) | Action::Log(_) | Action::Obituary(..) => vec![],
             };
             self.act(more);
         }

@@ -11,6 +11,16 @@ pub struct Emperor {
     pub sources: Vec<String>,
     pub freq: u32,
     pub stats: Option<String>,
+    /// `emperor-stats-prometheus`: where the metrics of all vassals are.
+    pub stats_prometheus: Option<String>,
+    /// `emperor-command-socket`: where `imperator ps` and the like ask.
+    pub command_socket: Option<String>,
+    /// `vassal-log`: `stderr` (also if there is none), `inherit`, a directory, or a path with `%n`.
+    pub vassal_log: Option<String>,
+    /// Bytes of such a file before it is moved aside; 0: any.
+    pub vassal_log_maxsize: u64,
+    /// KiB a second that are read of what one vassal says; 0: any.
+    pub vassal_log_limit: u32,
     pub tyrant: bool,
     pub tyrant_nofollow: bool,
     /// `emperor-tyrant-initgroups`: the owner's supplementary groups instead of none.
@@ -53,6 +63,11 @@ impl Default for Emperor {
             sources: vec![],
             freq: 3,
             stats: None,
+            stats_prometheus: None,
+            command_socket: None,
+            vassal_log: None,
+            vassal_log_maxsize: 10 << 20,
+            vassal_log_limit: 1024,
             tyrant: false,
             tyrant_nofollow: false,
             tyrant_initgroups: false,

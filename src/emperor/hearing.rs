@@ -1,0 +1,180 @@
+//! What comes from vassals: bytes of the protocol, lines, answers. All of it is the word of processes that may be anybody's.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use imperator_sys::seqpacket::SeqPacket;
+use nix::errno::Errno;
+
+use super::core::Key;
+use super::poller::What;
+use super::shell::{Shell, now};
+use super::taps::After;
+
+/// Bytes and unasked answers that one vassal may send in [`WINDOW_MS`]: far more than uWSGI's protocol ever needs, and too few to keep us busy.
+const CHATTER: u32 = 2000;
+const WINDOW_MS: u64 = 10_000;
+
+/// How much a vassal has sent of its own accord.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Chatter {
+    since_ms: u64,
+    count: u32,
+}
+
+impl Chatter {
+    /// Counts; whether it is too much.
+    fn add(&mut self, count: u32, now_ms: u64) -> bool {
+        if now_ms.saturating_sub(self.since_ms) > WINDOW_MS {
+            *self = Self { since_ms: now_ms, count: 0 };
+        }
+        self.count = self.count.saturating_add(count);
+        self.count > CHATTER
+    }
+}
+
+impl Shell {
+    /// A vassal was started: listens to what it says and answers.
+    pub(super) fn listen_to(&mut self, key: &Key, asks: SeqPacket, log: Option<OwnedFd>) -> std::io::Result<()> {
+        let time = now().ms;
+        self.stop_asking(key);
+        self.chatter.remove(key);
+        self.inquiry.join(key.clone(), asks, false)?;
+        if let Some(fd) = self.inquiry.fd(key) {
+            self.poller.readable(fd, What::Said(key.clone()))?;
+        }
+        let Some(log) = log else { return Ok(()) };
+        let file = self.taps.file(&key.id, &self.directory_of(key));
+        let (number, closed) = self.taps.join(key.clone(), log, file, time);
+        closed.iter().for_each(|(_, fd)| self.poller.remove(fd.as_fd()));
+        if let Some(fd) = self.taps.fd(number) {
+            self.poller.readable(fd, What::Tap(number))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes on the vassal's pipe, at most one buffer a turn.
+    pub(super) fn read_pipe(&mut self, key: &Key) {
+        let mut buffer = [0; 256];
+        let Some(pipe) = self.pipes.get(key) else { return };
+        match nix::unistd::read(pipe.as_fd(), &mut buffer) {
+            Ok(0) | Err(Errno::ECONNRESET) => self.hang_up(key),
+            Ok(n) => {
+                if self.is_chatty(key, n as u32) {
+                    tracing::warn!("[emperor] vassal {key}: sends bytes without end over its pipe, which is closed");
+                    return self.hang_up(key);
+                }
+                for byte in &buffer[..n] {
+                    let actions = self.core.byte(now(), key, *byte);
+                    self.act(actions);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn is_chatty(&mut self, key: &Key, count: u32) -> bool {
+        self.chatter.entry(key.clone()).or_default().add(count, now().ms)
+    }
+
+    fn hang_up(&mut self, key: &Key) {
+        self.close_pipe(key);
+        let actions = self.core.hangup(now(), key);
+        self.act(actions);
+    }
+
+    pub(super) fn close_pipe(&mut self, key: &Key) {
+        if let Some(pipe) = self.pipes.remove(key) {
+            self.poller.remove(pipe.as_fd());
+        }
+    }
+
+    /// A vassal's answer to a question, or that it can be asked.
+    pub(super) fn hear_answer(&mut self, key: &Key) {
+        let waits = self.inquiry.is_asked(key);
+        match self.inquiry.on_ready(key) {
+            Ok(said) => {
+                if !waits && self.is_chatty(key, 1) {
+                    return self.stop_asking(key);
+                }
+                self.hear_said(said.into_iter().collect());
+                self.push_questions();
+                self.finish_jobs();
+            }
+            Err(()) => self.stop_asking(key),
+        }
+    }
+
+    pub(super) fn stop_asking(&mut self, key: &Key) {
+        let (fd, said) = self.inquiry.leave(key);
+        if let Some(fd) = fd {
+            self.poller.remove(fd.as_fd());
+        }
+        if !said.is_empty() {
+            self.hear_said(said);
+            self.push_questions();
+            self.finish_jobs();
+        }
+    }
+
+    /// One turn of a pipe with a vassal's lines.
+    pub(super) fn hear_lines(&mut self, number: u64) {
+        let mut lines = Vec::new();
+        match self.taps.on_ready(number, now().ms, &mut lines) {
+            After::Stay => {}
+            After::Rest => {
+                if let Some(fd) = self.taps.fd(number) {
+                    self.poller.remove(fd);
+                }
+            }
+            After::Gone(fd) => self.poller.remove(fd.0.as_fd()),
+        }
+        self.tell_followers(lines);
+    }
+
+    /// A vassal's process has ended: what it said is more than what we have read.
+    pub(super) fn hear_last_words(&mut self, key: &Key) {
+        let mut lines = Vec::new();
+        self.taps.drain(key, now().ms, &mut lines);
+        self.tell_followers(lines);
+    }
+
+    /// The line about a death. Where its own lines are elsewhere, the last of them belongs here.
+    pub(super) fn mourn(&self, key: &Key, line: &str) {
+        let elsewhere = self.taps.file(&key.id, &self.directory_of(key));
+        let words = elsewhere.and_then(|_| self.taps.ring(key)?.last());
+        match words {
+            Some(words) => tracing::info!("[emperor] {line}; it said last: {words}"),
+            None => tracing::info!("[emperor] {line}"),
+        }
+    }
+
+    /// What is due of all that is listened to.
+    pub(super) fn listening_due(&mut self, now_ms: u64) {
+        for number in self.taps.rested(now_ms) {
+            if let Some(fd) = self.taps.fd(number)
+                && let Err(error) = self.poller.readable(fd, What::Tap(number))
+            {
+                tracing::error!("[emperor] a vassal's log cannot be read any more: {error}");
+            }
+        }
+        let said = self.inquiry.tick(now_ms);
+        if !said.is_empty() {
+            self.hear_said(said);
+            self.push_questions();
+            self.finish_jobs();
+        }
+        self.clients.tick(now_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_flood_is_too_much() {
+        let mut chatter = Chatter::default();
+        assert!((0..100).all(|n| !chatter.add(256, n * 2 * WINDOW_MS)));
+        assert!(!chatter.add(CHATTER - 256, 198 * WINDOW_MS) && chatter.add(1, 199 * WINDOW_MS));
+    }
+}
