@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use imperator_protocol::chunked::Decoder;
-use imperator_protocol::http::{ConnInfo, MAX_HEAD, parse_head, to_vars};
+use imperator_protocol::http::{ConnInfo, MAX_HEAD, Places, parse_head, to_vars};
 use imperator_protocol::packet::{Header, MAX_DATASIZE, Packet};
 use imperator_protocol::response::ResponseHead;
 use imperator_protocol::vars::{Vars, push};
@@ -17,7 +17,8 @@ const BROWSER: &[u8] = b"GET /articles/2024/?page=2&sort=date HTTP/1.1\r\nHost: 
 
 /// `uwsgi_params` of nginx and the headers of a browser, about 1 KB.
 fn browser_packet() -> Vec<u8> {
-    let head = parse_head(BROWSER, MAX_HEAD).expect("sound").expect("whole");
+    let mut places = Places::default();
+    let head = parse_head(BROWSER, MAX_HEAD, &mut places).expect("sound").expect("whole");
     let mut block = Vec::new();
     to_vars(&head, &CONN, &mut block).expect("sound");
     for (name, value) in
@@ -46,11 +47,13 @@ fn requests(criterion: &mut Criterion) {
     let vars = Vars::parse(packet.payload).expect("sound");
     group.bench_function("one variable", |bencher| bencher.iter(|| vars.get(black_box(b"REQUEST_URI"))));
     group.throughput(Throughput::Bytes(BROWSER.len() as u64));
-    group.bench_function("head", |bencher| bencher.iter(|| parse_head(black_box(BROWSER), MAX_HEAD).is_ok()));
+    let mut places = Places::default();
+    group.bench_function("head", |bencher| bencher.iter(|| parse_head(black_box(BROWSER), MAX_HEAD, &mut places).is_ok()));
     let mut block = Vec::new();
     group.bench_function("head to variables", |bencher| {
         bencher.iter(|| {
-            let head = parse_head(black_box(BROWSER), MAX_HEAD).expect("sound").expect("whole");
+            let mut places = Places::default();
+            let head = parse_head(black_box(BROWSER), MAX_HEAD, &mut places).expect("sound").expect("whole");
             block.clear();
             to_vars(&head, &CONN, &mut block).expect("sound");
             block.len()

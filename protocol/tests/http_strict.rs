@@ -1,12 +1,12 @@
 //! What a request head must not hold, and the status each of it is answered with.
 
-use imperator_protocol::http::{Framing, HeadError, MAX_HEAD, MAX_HEADERS, Version, parse_head};
+use imperator_protocol::http::{Framing, HeadError, MAX_HEAD, MAX_HEADERS, Places, Version, parse_head};
 
 /// Asserts that every head is refused with that error, also when it arrives byte by byte.
 fn refused(error: HeadError, status: u16, heads: &[&str]) {
     assert_eq!(error.status(), status, "{error}");
     for head in heads {
-        assert_eq!(parse_head(head.as_bytes(), MAX_HEAD).map(|_| ()), Err(error), "{head:?}");
+        assert_eq!(parse_head(head.as_bytes(), MAX_HEAD, &mut Places::default()).map(|_| ()), Err(error), "{head:?}");
     }
 }
 
@@ -163,7 +163,8 @@ fn hosts() {
     }
     for host in ["", "h", "h:80", "h:", "1.2.3.4:5", "[::1]", "[::1]:80", "[fe80::1%25eth0]", "a_b.example", "xn--bcher-kva.example."] {
         assert!(
-            parse_head(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes(), MAX_HEAD).is_ok_and(|head| head.is_some()),
+            parse_head(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes(), MAX_HEAD, &mut Places::default())
+                .is_ok_and(|head| head.is_some()),
             "{host:?}"
         );
     }
@@ -179,21 +180,22 @@ fn expectations() {
 fn sizes() {
     let head = "GET /123456789 HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n".as_bytes();
     let line = "GET /123456789 HTTP/1.1\r\n".len();
-    assert!(parse_head(head, head.len()).is_ok_and(|parsed| parsed.is_some()));
-    assert_eq!(parse_head(head, head.len() - 1).map(|_| ()), Err(HeadError::TooLong(head.len() - 1)));
-    assert_eq!(parse_head(head, line).map(|_| ()), Err(HeadError::TooLong(line)));
-    assert_eq!(parse_head(head, line - 1).map(|_| ()), Err(HeadError::LineTooLong(line - 1)));
+    assert!(parse_head(head, head.len(), &mut Places::default()).is_ok_and(|parsed| parsed.is_some()));
+    assert_eq!(parse_head(head, head.len() - 1, &mut Places::default()).map(|_| ()), Err(HeadError::TooLong(head.len() - 1)));
+    assert_eq!(parse_head(head, line, &mut Places::default()).map(|_| ()), Err(HeadError::TooLong(line)));
+    assert_eq!(parse_head(head, line - 1, &mut Places::default()).map(|_| ()), Err(HeadError::LineTooLong(line - 1)));
     assert_eq!((HeadError::TooLong(1).status(), HeadError::LineTooLong(1).status()), (431, 414));
     // An endless line is refused at the limit, not waited for.
-    assert_eq!(parse_head(&[b'a'; MAX_HEAD], usize::MAX).map(|_| ()), Err(HeadError::LineTooLong(MAX_HEAD)));
-    assert!(parse_head(&[b'a'; MAX_HEAD - 1], usize::MAX).is_ok_and(|parsed| parsed.is_none()));
+    assert_eq!(parse_head(&[b'a'; MAX_HEAD], usize::MAX, &mut Places::default()).map(|_| ()), Err(HeadError::LineTooLong(MAX_HEAD)));
+    assert!(parse_head(&[b'a'; MAX_HEAD - 1], usize::MAX, &mut Places::default()).is_ok_and(|parsed| parsed.is_none()));
 }
 
 #[test]
 fn as_many_headers_as_there_may_be() {
     let head = |count: usize| with(&(0..count).map(|n| format!("X-{n}: {n}\r\n")).collect::<String>());
     let most = head(MAX_HEADERS - 1);
-    let parsed = parse_head(most.as_bytes(), MAX_HEAD).expect("sound").expect("whole");
+    let mut places = Places::default();
+    let parsed = parse_head(most.as_bytes(), MAX_HEAD, &mut places).expect("sound").expect("whole");
     assert_eq!(parsed.headers().count(), MAX_HEADERS);
     assert_eq!(parsed.header(b"x-126"), Some(&b"126"[..]));
     refused(HeadError::TooManyHeaders, 431, &[&head(MAX_HEADERS)]);
@@ -202,7 +204,8 @@ fn as_many_headers_as_there_may_be() {
 #[test]
 fn a_sound_head_is_read_as_it_is() {
     let input = "\r\nPUT /p%20q?a=b HTTP/1.1\r\nHost: h:1\r\nX-A:\t one  two \t\r\nx-a:\r\nContent-Length: 00012\r\nExpect: 100-Continue\r\nX: \u{e9}\r\n\r\nbody";
-    let head = parse_head(input.as_bytes(), MAX_HEAD).expect("sound").expect("whole");
+    let mut places = Places::default();
+    let head = parse_head(input.as_bytes(), MAX_HEAD, &mut places).expect("sound").expect("whole");
     assert_eq!((head.method(), head.target(), head.version()), (&b"PUT"[..], &b"/p%20q?a=b"[..], Version::Http11));
     let headers: Vec<_> = head
         .headers()
@@ -220,7 +223,7 @@ fn a_sound_head_is_read_as_it_is() {
 fn connections_are_kept_when_the_client_says_so() {
     let kept = |version: &str, lines: &str| {
         let head = format!("GET / HTTP/{version}\r\nHost: h\r\n{lines}\r\n");
-        parse_head(head.as_bytes(), MAX_HEAD).expect("sound").expect("whole").keep_alive()
+        parse_head(head.as_bytes(), MAX_HEAD, &mut Places::default()).expect("sound").expect("whole").keep_alive()
     };
     assert!(kept("1.1", "") && kept("1.1", "Connection: upgrade\r\n") && kept("1.1", "Connection: closed\r\n"));
     assert!(
@@ -235,7 +238,8 @@ fn connections_are_kept_when_the_client_says_so() {
 #[test]
 fn framing_and_expectation_follow_the_version() {
     let parse = |head: &str| {
-        let head = parse_head(head.as_bytes(), MAX_HEAD).expect("sound").expect("whole");
+        let mut places = Places::default();
+        let head = parse_head(head.as_bytes(), MAX_HEAD, &mut places).expect("sound").expect("whole");
         (head.framing(), head.expects_continue())
     };
     assert_eq!(parse("GET / HTTP/1.0\r\n\r\n"), (Framing::None, false));

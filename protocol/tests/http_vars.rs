@@ -1,13 +1,14 @@
 //! A request head as variables.
 
-use imperator_protocol::http::{ConnInfo, HeadError, MAX_HEAD, parse_head, to_vars};
+use imperator_protocol::http::{ConnInfo, HeadError, MAX_HEAD, Places, parse_head, to_vars};
 use imperator_protocol::vars::Vars;
 
 const CONN: ConnInfo<'static> =
     ConnInfo { remote_addr: "10.0.0.1", server_name: "host", server_port: "8080", https: false, with_script_name: true };
 
 fn vars_of(head: &str, conn: &ConnInfo<'_>) -> Result<Vec<(String, String)>, HeadError> {
-    let head = parse_head(head.as_bytes(), MAX_HEAD)?.expect("whole");
+    let mut places = Places::default();
+    let head = parse_head(head.as_bytes(), MAX_HEAD, &mut places)?.expect("whole");
     let mut block = Vec::new();
     to_vars(&head, conn, &mut block)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -122,7 +123,8 @@ fn options_for_the_whole_server() {
 #[test]
 fn a_block_that_has_something_is_added_to() {
     let head = request("GET /");
-    let head = parse_head(head.as_bytes(), MAX_HEAD).expect("sound").expect("whole");
+    let mut places = Places::default();
+    let head = parse_head(head.as_bytes(), MAX_HEAD, &mut places).expect("sound").expect("whole");
     let mut block = Vec::new();
     imperator_protocol::vars::push(&mut block, b"A", b"b");
     to_vars(&head, &CONN, &mut block).expect("sound");

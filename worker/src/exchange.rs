@@ -30,13 +30,14 @@ impl Thread<'_> {
         let shared = self.shared;
         let Connection { buffer, protocol, .. } = &*connection;
         let request = &shared.settings.request;
+        let mut places = std::mem::take(&mut self.scratch.places);
         let intake = match protocol {
             Protocol::Uwsgi => intake::uwsgi(buffer.data(), shared.limits, &shared.modifiers, whole),
             Protocol::Http | Protocol::Http11 => {
-                intake::http(buffer.data(), shared.limits, (request.http_modifier1, request.http_modifier2), whole)
+                intake::http(buffer.data(), shared.limits, (request.http_modifier1, request.http_modifier2), whole, &mut places)
             }
         };
-        match intake {
+        let next = match intake {
             Intake::More { .. } if connection.overdue => self.refuse(connection, &Refusal::Late(request.socket_timeout)),
             Intake::More { .. } if whole => Next::Close,
             Intake::More { total, body, expects_continue } => {
@@ -60,7 +61,9 @@ impl Thread<'_> {
                 self.settle(connection, served)
             }
             Intake::Request(incoming) => unavailable(incoming.modifier1),
-        }
+        };
+        self.scratch.places = places;
+        next
     }
 
     /// Takes a PROXY line off the start of an HTTP connection where the configuration expects one.

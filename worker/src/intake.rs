@@ -1,6 +1,6 @@
 //! What the bytes at the start of a connection's buffer mean: pure decisions, no socket.
 
-use imperator_protocol::http::{self, Framing, Head, HeadError};
+use imperator_protocol::http::{self, Framing, Head, HeadError, Places};
 use imperator_protocol::packet::{Header, Packet};
 use imperator_protocol::vars::{self, Vars, VarsError};
 
@@ -40,13 +40,11 @@ pub(crate) struct Incoming<'b> {
     pub body: Framing,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a head in a box would be an allocation a request")]
 pub(crate) enum What<'b> {
     Vars(Vars<'b>),
     Head(Head<'b>),
 }
 
-#[expect(clippy::large_enum_variant, reason = "see `What`")]
 pub(crate) enum Intake<'b> {
     /// So many bytes in all are needed before it is worth looking again; `body`: the head is complete, its body is what is missing.
     More {
@@ -125,9 +123,9 @@ pub(crate) fn uwsgi<'b>(input: &'b [u8], limits: Limits, ours: &[u8], whole: boo
     collect(incoming, input.len(), limits, whole, false)
 }
 
-/// Reads an HTTP request.
-pub(crate) fn http(input: &[u8], limits: Limits, modifiers: (u8, u8), whole: bool) -> Intake<'_> {
-    match http::parse_head(input, limits.head) {
+/// Reads an HTTP request. `places` is memory that is used again.
+pub(crate) fn http<'b>(input: &'b [u8], limits: Limits, modifiers: (u8, u8), whole: bool, places: &'b mut Places) -> Intake<'b> {
+    match http::parse_head(input, limits.head, places) {
         Ok(None) => Intake::More { total: input.len() + 1, body: false, expects_continue: false },
         Err(HeadError::TooLong(_) | HeadError::LineTooLong(_)) => Intake::Refused(Refusal::HeadSize(limits.head)),
         Err(error) => Intake::Refused(Refusal::Head(error)),
@@ -197,16 +195,16 @@ mod tests {
     #[test]
     fn http_heads_and_bodies() {
         let get = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-        assert!(matches!(http(get, LIMITS, (0, 0), false), Intake::Request(_)));
-        assert!(matches!(http(&get[..20], LIMITS, (0, 0), false), Intake::More { body: false, .. }));
+        assert!(matches!(http(get, LIMITS, (0, 0), false, &mut Places::default()), Intake::Request(_)));
+        assert!(matches!(http(&get[..20], LIMITS, (0, 0), false, &mut Places::default()), Intake::More { body: false, .. }));
         let post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nab";
         assert!(
-            matches!(http(post, LIMITS, (0, 0), false), Intake::More { body: true, expects_continue: true, total } if total == post.len() + 3)
+            matches!(http(post, LIMITS, (0, 0), false, &mut Places::default()), Intake::More { body: true, expects_continue: true, total } if total == post.len() + 3)
         );
         let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(5000));
-        assert!(matches!(http(long.as_bytes(), LIMITS, (0, 0), false), Intake::Refused(Refusal::HeadSize(4096))));
+        assert!(matches!(http(long.as_bytes(), LIMITS, (0, 0), false, &mut Places::default()), Intake::Refused(Refusal::HeadSize(4096))));
         assert!(
-            matches!(http(b"GET / HTTP/1.1\r\nno colon\r\n\r\n", LIMITS, (0, 0), false), Intake::Refused(r) if r.answer() == Some(400))
+            matches!(http(b"GET / HTTP/1.1\r\nno colon\r\n\r\n", LIMITS, (0, 0), false, &mut Places::default()), Intake::Refused(r) if r.answer() == Some(400))
         );
     }
 
@@ -217,8 +215,8 @@ mod tests {
             if matches!(uwsgi(&bytes[..cut], LIMITS, &[0], false), Intake::Refused(_)) {
                 proptest::prop_assert!(matches!(uwsgi(&bytes, LIMITS, &[0], false), Intake::Refused(_)));
             }
-            if matches!(http(&bytes[..cut], LIMITS, (0, 0), false), Intake::Refused(_)) {
-                proptest::prop_assert!(matches!(http(&bytes, LIMITS, (0, 0), false), Intake::Refused(_)));
+            if matches!(http(&bytes[..cut], LIMITS, (0, 0), false, &mut Places::default()), Intake::Refused(_)) {
+                proptest::prop_assert!(matches!(http(&bytes, LIMITS, (0, 0), false, &mut Places::default()), Intake::Refused(_)));
             }
         }
     }

@@ -61,7 +61,7 @@ impl Thread<'_> {
                 return nothing(self.refuse(connection, &Refusal::Head(error)));
             }
         }
-        let Scratch { head, vars: block, logvars, path, line, times } = &mut self.scratch;
+        let Scratch { head, vars: block, logvars, path, line, times, places: _ } = &mut self.scratch;
         let vars = match &incoming.what {
             What::Vars(vars) => *vars,
             What::Head(_) => Vars::made(block),
@@ -208,7 +208,7 @@ fn body_of<'c>(shared: &'c Shared<'_>, connection: &'c Connection, incoming: &In
 
 /// Has the request answered. From its begin to its end a stop at once ends the process from the signal handler.
 fn perform(shared: &Shared<'_>, board: Board<'_>, request: &mut Request<'_>, path: &mut Vec<u8>) -> Performed {
-    let (start, began) = (clock::epoch_micros(), std::time::Instant::now());
+    let (start, began) = (clock::epoch_micros(), clock::monotonic_us());
     account::begin(board, shared.settings, request.vars().payload(), start);
     shared.begin_request();
     if shared.has_sleepers {
@@ -222,7 +222,7 @@ fn perform(shared: &Shared<'_>, board: Board<'_>, request: &mut Request<'_>, pat
         answer(shared, request, path)
     };
     let outcome = request.finish();
-    Performed { after, is_static, outcome, start, micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) }
+    Performed { after, is_static, outcome, start, micros: clock::monotonic_us().saturating_sub(began) }
 }
 
 /// Static files, then the language. Whether it was a file.

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
+use imperator_protocol::http::Places;
 use imperator_protocol::response::ResponseHead;
 use imperator_sys::{process, signals};
 use nix::errno::Errno;
@@ -47,7 +48,8 @@ pub(crate) enum Next {
 #[derive(Default)]
 pub(crate) struct Scratch {
     pub head: ResponseHead,
-    /// The variables made of an HTTP head.
+    /// Where the headers of an HTTP head are, and the variables made of it.
+    pub places: Places,
     pub vars: Vec<u8>,
     pub logvars: Vec<u8>,
     pub line: Vec<u8>,

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use imperator_protocol::http::{ConnInfo, MAX_HEAD, parse_head, to_vars};
+use imperator_protocol::http::{ConnInfo, MAX_HEAD, Places, parse_head, to_vars};
 use imperator_protocol::packet::{Header, MAX_DATASIZE, Packet};
 use imperator_protocol::response::ResponseHead;
 use imperator_protocol::vars::{Vars, push};
@@ -36,12 +36,15 @@ const FUNCTIONS: &[(&str, Prepare)] = &[
             [&b"REQUEST_METHOD"[..], b"CONTENT_LENGTH", b"HTTP_HOST"].iter().filter_map(|name| vars.get(name)).map(<[u8]>::len).sum()
         })
     }),
-    ("http-head", || Box::new(|| usize::from(matches!(parse_head(black_box(HEAD), MAX_HEAD), Ok(Some(_)))))),
+    ("http-head", || {
+        let mut places = Places::default();
+        Box::new(move || usize::from(matches!(parse_head(black_box(HEAD), MAX_HEAD, &mut places), Ok(Some(_)))))
+    }),
     ("http-head-to-variables", || {
-        let mut block = vec![];
+        let (mut block, mut places) = (vec![], Places::default());
         Box::new(move || {
             block.clear();
-            variables(&mut block);
+            variables(&mut block, &mut places);
             block.len()
         })
     }),
@@ -100,8 +103,8 @@ fn parsed(packet: &[u8]) -> Option<Vars<'_>> {
     Vars::parse(packet.payload).ok()
 }
 
-fn variables(block: &mut Vec<u8>) {
-    if let Ok(Some(head)) = parse_head(black_box(HEAD), MAX_HEAD) {
+fn variables(block: &mut Vec<u8>, places: &mut Places) {
+    if let Ok(Some(head)) = parse_head(black_box(HEAD), MAX_HEAD, places) {
         let _ = to_vars(&head, &CONNECTION, block);
     }
 }
@@ -109,7 +112,7 @@ fn variables(block: &mut Vec<u8>) {
 /// The request as nginx's `uwsgi_params` and headers would send it.
 fn block() -> Vec<u8> {
     let mut block = vec![];
-    variables(&mut block);
+    variables(&mut block, &mut Places::default());
     for (name, value) in
         [("DOCUMENT_ROOT", "/usr/share/nginx/html"), ("REQUEST_SCHEME", "http"), ("REMOTE_PORT", "50000"), ("CONTENT_TYPE", "")]
     {

@@ -1,5 +1,7 @@
 //! Status and headers as the app gives them, checked as a whole before any of it is taken.
 
+use std::mem::MaybeUninit;
+
 use imperator_worker::request::{HeadError, Request};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -19,7 +21,10 @@ const EMPTY: Text = std::ptr::slice_from_raw_parts(std::ptr::null(), 0);
 
 /// Makes `status` and `headers` the head of the response, instead of the one before. Calls no Python code.
 pub fn put<'py>(request: &mut Request<'_>, status: &Bound<'py, PyAny>, headers: &Bound<'py, PyAny>) -> Result<(), Fault<'py>> {
-    Head::of(status, headers)?.put(request).map_err(Fault::Refused)
+    // Filled in its place, and only as far as there are headers: it is half a kilobyte that would be set and moved with each request.
+    let mut head = Head { status: EMPTY, few: [MaybeUninit::uninit(); FEW], count: 0, more: vec![], encoded: vec![] };
+    head.read(status, headers)?;
+    head.put(request).map_err(Fault::Refused)
 }
 
 /// A status line and headers.
@@ -28,7 +33,8 @@ pub fn put<'py>(request: &mut Request<'_>, status: &Bound<'py, PyAny>, headers: 
 /// interpreter's lock away.
 struct Head<'py> {
     status: Text,
-    few: [(Text, Text); FEW],
+    /// The first `count` are there.
+    few: [MaybeUninit<(Text, Text)>; FEW],
     count: usize,
     more: Vec<(Text, Text)>,
     /// Texts that are not ASCII, encoded.
@@ -58,14 +64,10 @@ impl From<Fault<'_>> for PyErr {
 }
 
 impl<'py> Head<'py> {
-    fn of(status: &Bound<'py, PyAny>, headers: &Bound<'py, PyAny>) -> Result<Self, Fault<'py>> {
-        let mut head = Self { status: EMPTY, few: [(EMPTY, EMPTY); FEW], count: 0, more: vec![], encoded: vec![] };
-        head.status = head.text(status, "status")?;
+    fn read(&mut self, status: &Bound<'py, PyAny>, headers: &Bound<'py, PyAny>) -> Result<(), Fault<'py>> {
+        self.status = self.text(status, "status")?;
         let list = headers.cast::<PyList>().map_err(|_| Fault::NoList(headers.clone()))?;
-        for at in 0..list.len() {
-            head.header(list, at)?;
-        }
-        Ok(head)
+        (0..list.len()).try_for_each(|at| self.header(list, at))
     }
 
     fn header(&mut self, list: &Bound<'py, PyList>, at: usize) -> Result<(), Fault<'py>> {
@@ -76,10 +78,12 @@ impl<'py> Head<'py> {
         let (Ok(name), Ok(value)) = (name, value) else { return Err(Fault::NoPair) };
         let field = (self.text(&name, "header name")?, self.text(&value, "header value")?);
         match self.few.get_mut(self.count) {
-            Some(place) => *place = field,
+            Some(place) => {
+                place.write(field);
+                self.count += 1;
+            }
             None => self.more.push(field),
         }
-        self.count += 1;
         Ok(())
     }
 
@@ -103,7 +107,8 @@ impl<'py> Head<'py> {
         // SAFETY: what the texts belong to lives (see the type).
         let bytes = |text: Text| unsafe { &*text };
         request.set_status(bytes(self.status))?;
-        let few = &self.few[..self.count.min(FEW)];
-        few.iter().chain(&self.more).try_for_each(|(name, value)| request.add_header(bytes(*name), bytes(*value)))
+        // SAFETY: so many were written.
+        let few = self.few[..self.count].iter().map(|field| unsafe { field.assume_init_ref() });
+        few.chain(&self.more).try_for_each(|(name, value)| request.add_header(bytes(*name), bytes(*value)))
     }
 }

@@ -52,10 +52,10 @@ impl Slot {
     }
 
     /// Makes `request` reachable through this slot, and this slot the current one of the thread, until the value is dropped.
-    pub fn occupy<'r>(&'static self, py: Python<'_>, request: &'r mut Request<'_>, serial: u64) -> Occupied<'r> {
+    pub fn occupy<'r>(&'static self, py: Python<'r>, request: &'r mut Request<'_>, serial: u64) -> Occupied<'r> {
         *self.lock(py) = Held { request: std::ptr::from_mut(request).cast(), serial };
         CURRENT.set(Some(self));
-        Occupied { slot: self, _request: std::marker::PhantomData }
+        Occupied { slot: self, py, _request: std::marker::PhantomData }
     }
 
     /// Runs `f` with the request, if it is still the one numbered `serial` (`None`: whichever is served). `f` calls no Python code.
@@ -97,13 +97,14 @@ pub fn abandon(py: Python<'_>) -> Option<i32> {
 /// A request that Python objects can reach.
 pub struct Occupied<'r> {
     slot: &'static Slot,
+    py: Python<'r>,
     _request: std::marker::PhantomData<&'r mut ()>,
 }
 
 impl Drop for Occupied<'_> {
     fn drop(&mut self) {
         CURRENT.set(None);
-        Python::attach(|py| self.slot.lock(py).request = std::ptr::null_mut());
+        self.slot.lock(self.py).request = std::ptr::null_mut();
     }
 }
 

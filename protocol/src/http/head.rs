@@ -29,7 +29,7 @@ impl Version {
     }
 }
 
-/// A request head that was read and checked. It borrows from the buffer.
+/// A request head that was read and checked. It borrows from the buffer, and from the memory that was lent for its headers' places.
 #[derive(Clone)]
 pub struct Head<'b> {
     buffer: &'b [u8],
@@ -40,7 +40,7 @@ pub struct Head<'b> {
     version: Version,
     meaning: Meaning,
     underscores: bool,
-    headers: Headers,
+    headers: &'b [Span],
 }
 
 impl<'b> Head<'b> {
@@ -59,8 +59,8 @@ impl<'b> Head<'b> {
     }
 
     /// Names as sent, values without the blanks around them, in order. All of them, also those that are no variables later.
-    pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + '_ {
-        self.headers.of(self.buffer)
+    pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + use<'b> {
+        of(self.headers, self.buffer)
     }
 
     /// The first header of that name, in whatever case.
@@ -108,24 +108,25 @@ impl std::fmt::Debug for Head<'_> {
     }
 }
 
-/// Where the headers are in the buffer. Offsets fit u16 because of [`MAX_HEAD`], which keeps this at a kilobyte.
-#[derive(Clone)]
-struct Headers {
-    spans: [Span; MAX_HEADERS],
-    count: usize,
+/// Where the headers of a head are in its buffer; memory that is to be used again for the next head. Offsets fit u16 because of [`MAX_HEAD`],
+/// which keeps this at a kilobyte.
+#[derive(Debug, Default)]
+pub struct Places {
+    spans: Vec<Span>,
 }
 
-impl Headers {
-    fn of<'b>(&self, buffer: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
-        self.spans[..self.count].iter().map(move |span| span.of(buffer))
-    }
+fn of<'b>(spans: &'b [Span], buffer: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + use<'b> {
+    spans.iter().map(move |span| span.of(buffer))
+}
 
+impl Places {
     /// All are at most [`MAX_HEAD`], as the cursor sees no more of the buffer.
     fn push(&mut self, name: usize, name_length: usize, value: usize, value_length: usize) -> Result<(), HeadError> {
         let part = |start: usize, length: usize| (start as u16, (start + length) as u16);
-        let span = self.spans.get_mut(self.count).ok_or(HeadError::TooManyHeaders)?;
-        *span = Span { name: part(name, name_length), value: part(value, value_length) };
-        self.count += 1;
+        if self.spans.len() == MAX_HEADERS {
+            return Err(HeadError::TooManyHeaders);
+        }
+        self.spans.push(Span { name: part(name, name_length), value: part(value, value_length) });
         Ok(())
     }
 
@@ -134,13 +135,13 @@ impl Headers {
         let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
         let same = |a: &[u8], b: &[u8]| a.len() == b.len() && a.iter().map(dashed).eq(b.iter().map(dashed));
         let plain = |name: &[u8]| !name.contains(&b'_');
-        let mut odd = self.of(buffer).map(|(name, _)| name).filter(|name| !plain(name));
-        let ambiguous = odd.any(|odd| self.of(buffer).any(|(name, _)| plain(name) && same(odd, name)));
+        let names = || of(&self.spans, buffer).map(|(name, _)| name);
+        let ambiguous = names().filter(|name| !plain(name)).any(|odd| names().any(|name| plain(name) && same(odd, name)));
         if ambiguous { Err(HeadError::AmbiguousName) } else { Ok(()) }
     }
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Span {
     name: (u16, u16),
     value: (u16, u16),
@@ -155,16 +156,16 @@ impl Span {
 
 /// Reads the request head at the start of `buffer`: `None` if more bytes are needed. A head longer than `limit` bytes
 /// (`buffer-size`, at most [`MAX_HEAD`]) is refused. Errors show as soon as the bytes that make them are there, and the
-/// answer to a buffer never contradicts the one to a beginning of it.
-pub fn parse_head(buffer: &[u8], limit: usize) -> Result<Option<Head<'_>>, HeadError> {
+/// answer to a buffer never contradicts the one to a beginning of it. What `places` held is forgotten.
+pub fn parse_head<'b>(buffer: &'b [u8], limit: usize, places: &'b mut Places) -> Result<Option<Head<'b>>, HeadError> {
     let limit = limit.min(MAX_HEAD);
     let mut cursor = Cursor { bytes: &buffer[..buffer.len().min(limit)], at: 0 };
     let line = match request_line(&mut cursor) {
         Ok(line) => line,
         Err(stop) => return stop.or_wait(buffer.len() < limit, HeadError::LineTooLong(limit)),
     };
-    let mut headers = Headers { spans: [Span::default(); MAX_HEADERS], count: 0 };
-    let fields = match header_lines(&mut cursor, &mut headers) {
+    places.spans.clear();
+    let fields = match header_lines(&mut cursor, places) {
         Ok(fields) => fields,
         Err(stop) => return stop.or_wait(buffer.len() < limit, HeadError::TooLong(limit)),
     };
@@ -172,10 +173,10 @@ pub fn parse_head(buffer: &[u8], limit: usize) -> Result<Option<Head<'_>>, HeadE
     let parts = Target::parse(method, target)?;
     let meaning = fields.meaning(version, parts.authority)?;
     if fields.underscores {
-        headers.refuse_ambiguous_names(cursor.bytes)?;
+        places.refuse_ambiguous_names(cursor.bytes)?;
     }
     let (buffer, length, underscores) = (cursor.bytes, cursor.at, fields.underscores);
-    Ok(Some(Head { buffer, length, method, target, parts, version, meaning, underscores, headers }))
+    Ok(Some(Head { buffer, length, method, target, parts, version, meaning, underscores, headers: &places.spans }))
 }
 
 /// Why reading stopped before the end of the head.
@@ -249,7 +250,7 @@ fn version(cursor: &mut Cursor<'_>) -> Result<Version, Stop> {
     }
 }
 
-fn header_lines<'b>(cursor: &mut Cursor<'b>, headers: &mut Headers) -> Result<Fields<'b>, Stop> {
+fn header_lines<'b>(cursor: &mut Cursor<'b>, headers: &mut Places) -> Result<Fields<'b>, Stop> {
     let mut fields = Fields::default();
     while cursor.peek()? != b'\r' {
         let start = cursor.at;

@@ -23,4 +23,4 @@ mod target;
 pub use cgi::{ConnInfo, to_vars};
 pub use error::HeadError;
 pub use fields::Framing;
-pub use head::{Head, MAX_HEAD, MAX_HEADERS, Version, parse_head};
+pub use head::{Head, MAX_HEAD, MAX_HEADERS, Places, Version, parse_head};

@@ -4,7 +4,7 @@ use imperator_protocol::cache::{Answer, Datagram, Request, read_entry};
 use imperator_protocol::chunked::{ChunkError, Decoder};
 use imperator_protocol::http::ranges::{self, MAX_RANGES, Wanted};
 use imperator_protocol::http::tags::{self, Comparison};
-use imperator_protocol::http::{ConnInfo, Head, HeadError, MAX_HEAD, Version, codings, parse_head, to_vars};
+use imperator_protocol::http::{ConnInfo, Head, HeadError, MAX_HEAD, Places, Version, codings, parse_head, to_vars};
 use imperator_protocol::packet::{Packet, TooLarge};
 use imperator_protocol::response::{Asked, ResponseHead};
 use imperator_protocol::vars::{Vars, push};
@@ -51,10 +51,12 @@ pub fn vars(input: &[u8]) {
 
 pub fn http_head(input: &[u8]) {
     for limit in [64, 4096, usize::MAX] {
-        let outline = |end: usize| parse_head(&input[..end], limit).map(|head| head.map(|head| (head.length(), format!("{head:?}"))));
+        let outline = |end: usize| {
+            parse_head(&input[..end], limit, &mut Places::default()).map(|head| head.map(|head| (head.length(), format!("{head:?}"))))
+        };
         let whole = outline(input.len());
         cuts(input).for_each(|end| agrees(outline(end), &whole));
-        match parse_head(input, limit) {
+        match parse_head(input, limit, &mut Places::default()) {
             Ok(Some(head)) => sound_head(input, &head),
             Ok(None) => assert!(input.len() < limit.min(MAX_HEAD)),
             Err(error) => assert!([400, 414, 417, 431, 501, 505].contains(&error.status()) && !error.to_string().is_empty()),
@@ -78,7 +80,8 @@ fn written_again(head: &Head<'_>) {
         [name, b":", value, b"\r\n"].iter().for_each(|part| again.extend_from_slice(part));
     }
     again.extend_from_slice(b"\r\n");
-    let parsed = parse_head(&again, MAX_HEAD).expect("sound").expect("whole");
+    let mut places = Places::default();
+    let parsed = parse_head(&again, MAX_HEAD, &mut places).expect("sound").expect("whole");
     assert_eq!(parsed.length(), again.len());
     assert!(parsed.headers().eq(head.headers()) && parsed.target() == head.target() && parsed.framing() == head.framing());
     assert_eq!((parsed.keep_alive(), parsed.expects_continue()), (head.keep_alive(), head.expects_continue()));

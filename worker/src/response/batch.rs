@@ -13,6 +13,8 @@ const BATCH: usize = 16;
 
 /// Parts of no more than so many bytes together are put into one: to copy them is cheaper than to have the kernel collect them.
 const JOIN: usize = 2048;
+/// So many are put into a smaller place, as that has to be zeroed before.
+const FEW: usize = 256;
 
 pub(super) struct Batch<'a, 's, 'c> {
     sender: &'s mut Sender<'c>,
@@ -68,10 +70,16 @@ pub(super) fn try_send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool
     if let [part] = parts {
         return socket::try_send_one(socket, part, more);
     }
-    if parts.iter().map(|part| part.len()).sum::<usize>() > JOIN {
-        return socket::try_send(socket, parts, more);
+    match parts.iter().map(|part| part.len()).sum::<usize>() {
+        0..=FEW => send_joined::<FEW>(socket, parts, more),
+        ..=JOIN => send_joined::<JOIN>(socket, parts, more),
+        _ => socket::try_send(socket, parts, more),
     }
-    let (mut joined, mut end) = ([0; JOIN], 0);
+}
+
+/// `parts` are no longer than `N` bytes in all.
+fn send_joined<const N: usize>(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    let (mut joined, mut end) = ([0; N], 0);
     for part in parts {
         joined[end..end + part.len()].copy_from_slice(part);
         end += part.len();
