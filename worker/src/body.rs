@@ -1,7 +1,6 @@
 //! The body of a request: first what came with the head, then the socket, bounded by its length or its chunks.
 
-use std::fs::File;
-use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
 use imperator_protocol::chunked::{Decoder, Event};
@@ -13,11 +12,12 @@ use crate::language::Yield;
 use crate::request::BodyError;
 use crate::settings::RequestSettings;
 use crate::socket::{self, Ready};
+use crate::store::Store;
 
 /// Bytes that one read of a chunked body asks the socket for.
 const RAW: usize = 16 * 1024;
-/// Bytes that one read of a stored body asks the disk for.
-const FROM_DISK: usize = 256 * 1024;
+/// Bytes of a body that are collected before other connections have their turn.
+const TURN: u64 = 1 << 20;
 
 pub(crate) struct Body<'c> {
     socket: BorrowedFd<'c>,
@@ -32,7 +32,14 @@ pub(crate) struct Body<'c> {
     /// The client waits for `100 Continue` before it sends.
     pub expects_continue: bool,
     position: u64,
+    /// What is collected of it before the app is called, as long as there is more to come.
+    parts: Option<Store>,
+    /// All of it.
     store: Option<Store>,
+    /// Why it will never be whole.
+    error: Option<BodyError>,
+    /// The peer is waited for.
+    waits: bool,
 }
 
 enum Length {
@@ -47,13 +54,21 @@ struct Chunks {
     at: usize,
 }
 
-/// A body that was read whole before the app was called (`post-buffering`).
-enum Store {
-    /// All of it came with the head.
-    Ahead(usize),
-    Memory(Vec<u8>),
-    /// An unlinked temporary file, and its size.
-    Disk(File, u64),
+/// A body that is read before the app is called, between one part of it and the next: what [`Body`] knows without its connection.
+pub(crate) struct Collected {
+    length: Length,
+    position: u64,
+    expects_continue: bool,
+    parts: Option<Store>,
+    store: Option<Store>,
+    error: Option<BodyError>,
+}
+
+impl Collected {
+    /// It is whole, or never will be.
+    pub fn is_over(&self) -> bool {
+        self.store.is_some() || self.error.is_some()
+    }
 }
 
 impl<'c> Body<'c> {
@@ -67,8 +82,23 @@ impl<'c> Body<'c> {
             overdue: false,
             expects_continue: false,
             position: 0,
+            parts: None,
             store: None,
+            error: None,
+            waits: true,
         }
+    }
+
+    /// Goes on with a body that is being collected.
+    pub fn collected(socket: BorrowedFd<'c>, settings: &'c RequestSettings, collected: Collected) -> Self {
+        let Collected { length, position, expects_continue, parts, store, error } = collected;
+        Self { length, position, expects_continue, parts, store, error, ..Self::with_length(socket, settings, &[], 0) }
+    }
+
+    /// Parts from its connection. `None`: not all that came with the head belongs to it, so that there is nothing to be waited for.
+    pub fn part(self) -> Option<Collected> {
+        let Self { length, position, expects_continue, parts, store, error, .. } = self;
+        (self.used == self.ahead.len()).then_some(Collected { length, position, expects_continue, parts, store, error })
     }
 
     pub fn chunked(socket: BorrowedFd<'c>, settings: &'c RequestSettings, ahead: &'c [u8]) -> Self {
@@ -90,7 +120,10 @@ impl<'c> Body<'c> {
 
     /// Reads once, straight into `room`; how much came, 0 at the end.
     pub fn read(&mut self, room: &mut Room<'_>, lock: &dyn Yield) -> Result<usize, BodyError> {
-        let got = if self.store.is_some() { self.read_stored(room)? } else { self.read_fresh(room, self.settings.socket_timeout, lock)? };
+        let got = match &mut self.store {
+            Some(store) => store.read(self.position, self.ahead, room)?,
+            None => self.read_fresh(room, self.settings.socket_timeout, lock)?,
+        };
         self.position += got as u64;
         Ok(got)
     }
@@ -196,6 +229,7 @@ impl<'c> Body<'c> {
 
     fn refill(&mut self, timeout: u32, lock: &dyn Yield) -> Result<(), BodyError> {
         let Length::Chunked(chunks) = &mut self.length else { return Ok(()) };
+        chunks.at = 0;
         let mut raw = std::mem::take(&mut chunks.raw);
         raw.resize(RAW, 0);
         let got = self.receive(&mut Room::from(&mut raw[..]), RAW, timeout, lock)?;
@@ -226,6 +260,9 @@ impl<'c> Body<'c> {
 
     fn wait(&mut self, timeout: u32, lock: &dyn Yield) -> Result<(), BodyError> {
         self.ask_for_it();
+        if !self.waits {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        }
         let there = !self.overdue && socket::wait(self.socket, Ready::Read, timeout, lock)?;
         if there { Ok(()) } else { Err(BodyError::Timeout(timeout)) }
     }
@@ -239,67 +276,77 @@ impl<'c> Body<'c> {
 
     // -- post-buffering
 
-    /// Reads the whole body: into memory below `post-buffering` bytes, else into an unlinked file in TMPDIR.
-    pub fn store(&mut self, lock: &dyn Yield) -> Result<(), BodyError> {
-        let timeout = self.settings.socket_timeout;
-        if let Length::Known(length) = self.length {
-            if let Ok(length) = usize::try_from(length)
-                && length <= self.ahead.len()
-            {
-                self.used = length;
-                self.store = Some(Store::Ahead(length));
-                return Ok(());
+    /// Reads what has arrived of the body, into memory below `post-buffering` bytes, else into an unlinked file in TMPDIR. Whether there is nothing
+    /// more to be waited for: it is whole, or never will be.
+    pub fn collect(&mut self) -> bool {
+        self.waits = false;
+        let result = self.read_parts(&crate::language::NoLock, self.position.saturating_add(TURN));
+        self.waits = true;
+        match result {
+            Err(BodyError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                self.error = Some(error);
+                true
             }
+            Ok(whole) => whole,
         }
-        let mut store = Store::Memory(vec![]);
-        let mut buf = vec![0; usize::try_from(self.settings.post_buffering_bufsize).unwrap_or(8192).clamp(4096, 1 << 20)];
-        loop {
-            let got = self.read_fresh(&mut Room::from(&mut buf[..]), timeout, lock)?;
-            if got == 0 {
-                break;
-            }
-            self.position += got as u64;
-            store.push(&buf[..got], self.settings.post_buffering)?;
-        }
-        if let Store::Disk(file, _) = &mut store {
-            file.seek(SeekFrom::Start(0))?;
-        }
-        self.position = 0;
-        self.store = Some(store);
-        Ok(())
     }
 
-    fn read_stored(&mut self, room: &mut Room<'_>) -> Result<usize, BodyError> {
-        let at = usize::try_from(self.position).unwrap_or(usize::MAX);
-        let memory = match &mut self.store {
-            Some(Store::Disk(file, _)) => return read_file(file, room),
-            Some(Store::Memory(bytes)) => &bytes[..],
-            Some(Store::Ahead(length)) => &self.ahead[..*length],
-            None => &[],
-        };
-        Ok(room.put(memory.get(at..).unwrap_or_default()))
+    /// Reads the whole body, waiting for it.
+    pub fn store(&mut self, lock: &dyn Yield) -> Result<(), BodyError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        if self.store.is_some() {
+            return Ok(());
+        }
+        if let Length::Known(length) = self.length
+            && let Ok(length) = usize::try_from(length)
+            && length <= self.ahead.len()
+        {
+            self.used = length;
+            self.store = Some(Store::Ahead(length));
+            return Ok(());
+        }
+        self.read_parts(lock, u64::MAX).map(drop)
+    }
+
+    /// Adds to what is collected until it is whole (whether it is), or reaches beyond `end`.
+    fn read_parts(&mut self, lock: &dyn Yield, end: u64) -> Result<bool, BodyError> {
+        let mut parts = self.parts.take().unwrap_or_else(|| Store::Memory(vec![]));
+        let whole = self.read_to(&mut parts, end, lock);
+        match whole {
+            Ok(true) => {
+                parts.seek(0)?;
+                (self.position, self.store) = (0, Some(parts));
+            }
+            _ => self.parts = Some(parts),
+        }
+        whole
+    }
+
+    fn read_to(&mut self, parts: &mut Store, end: u64, lock: &dyn Yield) -> Result<bool, BodyError> {
+        let mut buf = vec![0; usize::try_from(self.settings.post_buffering_bufsize).unwrap_or(8192).clamp(4096, 1 << 20)];
+        while self.position < end {
+            let got = self.read_fresh(&mut Room::from(&mut buf[..]), self.settings.socket_timeout, lock)?;
+            if got == 0 {
+                return Ok(true);
+            }
+            self.position += got as u64;
+            parts.push(&buf[..got], self.settings.post_buffering)?;
+        }
+        Ok(false)
     }
 
     pub fn seek(&mut self, position: u64) -> Result<(), BodyError> {
-        match &mut self.store {
-            None => return Err(BodyError::NotSeekable),
-            Some(Store::Disk(file, _)) => {
-                file.seek(SeekFrom::Start(position))?;
-            }
-            Some(Store::Memory(_) | Store::Ahead(_)) => {}
-        }
+        self.store.as_mut().ok_or(BodyError::NotSeekable)?.seek(position)?;
         self.position = position;
         Ok(())
     }
 
     /// The length of a body that was read before the app was called (`post-buffering`).
     pub fn stored_length(&self) -> Result<u64, BodyError> {
-        match &self.store {
-            None => Err(BodyError::NotSeekable),
-            Some(Store::Disk(file, _)) => Ok(file.metadata()?.len()),
-            Some(Store::Memory(bytes)) => Ok(bytes.len() as u64),
-            Some(Store::Ahead(length)) => Ok(*length as u64),
-        }
+        self.store.as_ref().map(Store::size).ok_or(BodyError::NotSeekable)
     }
 
     // -- afterwards
@@ -334,48 +381,10 @@ impl<'c> Body<'c> {
     }
 }
 
-fn read_file(file: &mut File, room: &mut Room<'_>) -> Result<usize, BodyError> {
-    let got = room.fill_with(FROM_DISK, |part| match file.read(part) {
-        Ok(got) => (got, Ok(got)),
-        Err(error) => (0, Err(error)),
-    });
-    Ok(got?)
-}
-
 /// Where a body ended.
 pub(crate) struct End<'b> {
     /// Bytes of what came with the head.
     pub ahead: usize,
     /// Bytes read from the socket that belong to what follows.
     pub raw: &'b [u8],
-}
-
-impl Store {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Ahead(length) => *length as u64,
-            Self::Memory(bytes) => bytes.len() as u64,
-            Self::Disk(_, size) => *size,
-        }
-    }
-
-    /// Adds bytes; what reaches `limit` goes on disk.
-    fn push(&mut self, more: &[u8], limit: u64) -> io::Result<()> {
-        if let Self::Memory(bytes) = self {
-            if ((bytes.len() + more.len()) as u64) < limit {
-                bytes.extend_from_slice(more);
-                return Ok(());
-            }
-            // Without a name, in TMPDIR.
-            let mut file = tempfile::tempfile()?;
-            file.write_all(bytes)?;
-            let size = bytes.len() as u64;
-            *self = Self::Disk(file, size);
-        }
-        if let Self::Disk(file, size) = self {
-            file.write_all(more)?;
-            *size += more.len() as u64;
-        }
-        Ok(())
-    }
 }

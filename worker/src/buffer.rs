@@ -49,6 +49,11 @@ impl Buffer {
         self.start = (self.start + bytes).min(self.end);
     }
 
+    /// Keeps only the first `bytes`.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.end = self.end.min(self.start + bytes);
+    }
+
     /// Adds bytes that were read from the socket elsewhere.
     pub fn append(&mut self, more: &[u8]) {
         if !more.is_empty() {

@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{SockaddrStorage, getpeername};
 
+use crate::body::{Body, Collected};
 use crate::buffer::{Buffer, SIZE};
 use crate::lot::Ticket;
 use crate::offload::Pieces;
-use crate::settings::Protocol;
+use crate::settings::{Protocol, RequestSettings};
 use crate::socket;
 
 pub(crate) struct Connection {
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub continued: bool,
     /// Closed by us, what still comes is thrown away: bytes that may still come so.
     pub lingering: Option<usize>,
+    /// The body of the request in hand, as far as it is collected before it is served; the buffer has the head alone then.
+    pub body: Option<Box<Collected>>,
     /// What is left of the last response: somebody else sends it.
     pub rest: Option<Box<Pieces>>,
     /// Its place among those that wait, once it had to.
@@ -74,6 +77,7 @@ impl Connection {
             overdue: false,
             continued: false,
             lingering: None,
+            body: None,
             rest: None,
             place: None,
             interest: EpollFlags::empty(),
@@ -95,6 +99,27 @@ impl Connection {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
             Err(e) => Err(e),
         }
+    }
+
+    /// Collects what has arrived of a body that is read before its request is served. Whether there is nothing more to be waited for.
+    pub fn collect(&mut self, settings: &RequestSettings) -> bool {
+        if self.overdue {
+            return true;
+        }
+        let Some(body) = self.body.take_if(|body| !body.is_over()) else { return true };
+        let mut body = Body::collected(self.socket.as_fd(), settings, *body);
+        let over = body.collect();
+        self.body = body.part().map(Box::new);
+        if over {
+            self.wanted = 1;
+        }
+        over
+    }
+
+    /// The body is collected from now on; the head has `length` bytes.
+    pub fn begin_body(&mut self, body: Collected, length: usize) {
+        self.buffer.truncate(length);
+        (self.wanted, self.in_body, self.body) = (if body.is_over() { 1 } else { length + 1 }, true, Some(Box::new(body)));
     }
 
     /// Whether a request has begun to arrive.

@@ -15,7 +15,7 @@ use crate::intake::{self, Intake, Refusal};
 use crate::language::After;
 use crate::log::diag;
 use crate::scoreboard::WorkerCell;
-use crate::serving::Served;
+use crate::serving::{Served, body_first};
 use crate::settings::Protocol;
 use crate::socket;
 use crate::thread::{Next, Thread};
@@ -26,9 +26,10 @@ impl Thread<'_> {
         if !self.read_proxy_line(connection) {
             return Next::Close;
         }
-        let whole = connection.ended || connection.overdue;
+        let whole = connection.ended || connection.overdue || connection.body.is_some();
         let shared = self.shared;
-        let Connection { buffer, protocol, .. } = &*connection;
+        // Not as parts of the whole: the body that is collected changes hands while the others are read.
+        let (buffer, protocol) = (&connection.buffer, &connection.protocol);
         let request = &shared.settings.request;
         let mut places = std::mem::take(&mut self.scratch.places);
         let intake = match protocol {
@@ -57,8 +58,18 @@ impl Thread<'_> {
             }
             Intake::Packet(packet) => answer_packet(connection, packet),
             Intake::Request(incoming) if shared.modifiers.contains(&incoming.modifier1) => {
-                let served = self.serve(connection, &incoming);
-                self.settle(connection, served)
+                match body_first(shared, connection, &incoming) {
+                    Some(body) => {
+                        let length = incoming.length;
+                        connection.begin_body(body, length);
+                        Next::Receive
+                    }
+                    None => {
+                        let body = connection.body.take();
+                        let served = self.serve(connection, &incoming, body);
+                        self.settle(connection, served)
+                    }
+                }
             }
             Intake::Request(incoming) => unavailable(incoming.modifier1),
         };

@@ -41,6 +41,7 @@ pub mod settings;
 mod shared;
 mod socket;
 mod statics;
+mod store;
 mod thread;
 pub mod watchdog;
 pub mod zygote;

@@ -9,7 +9,7 @@ use imperator_protocol::vars::Vars;
 use imperator_sys::signals;
 
 use crate::account::{self, Spent};
-use crate::body::Body;
+use crate::body::{Body, Collected};
 use crate::clock;
 use crate::connection::Connection;
 use crate::control::exit;
@@ -51,7 +51,8 @@ struct Performed {
 }
 
 impl Thread<'_> {
-    pub(crate) fn serve(&mut self, connection: &Connection, incoming: &Incoming<'_>) -> Served {
+    /// `collected`: its body, where that was waited for.
+    pub(crate) fn serve(&mut self, connection: &Connection, incoming: &Incoming<'_>, collected: Option<Box<Collected>>) -> Served {
         let Some(board) = self.board else { return nothing(Next::Close) };
         let shared = self.shared;
         let mut terms = Terms::default();
@@ -75,7 +76,7 @@ impl Thread<'_> {
             modifier1: incoming.modifier1,
             modifier2: incoming.modifier2,
             core: self.core,
-            body: body_of(shared, connection, incoming),
+            body: body_of(shared, connection, incoming, collected.map(|body| *body)),
             response: Response::new(
                 connection.socket.as_fd(),
                 &shared.settings.request,
@@ -190,9 +191,31 @@ fn terms_of(head: &http::Head<'_>, protocol: Protocol, draining: bool) -> Terms 
     }
 }
 
-fn body_of<'c>(shared: &'c Shared<'_>, connection: &'c Connection, incoming: &Incoming<'c>) -> Body<'c> {
+/// With `post-buffering`: the body, as far as it is there, if the request cannot be served before more of it has arrived.
+pub(crate) fn body_first(shared: &Shared<'_>, connection: &Connection, incoming: &Incoming<'_>) -> Option<Collected> {
+    let there = connection.buffer.data().len() - incoming.length;
+    let missing = match incoming.body {
+        Framing::None => false,
+        Framing::Length(length) => length > there as u64,
+        Framing::Chunked => true,
+    };
+    let known = connection.body.is_some() || connection.ended || connection.overdue;
+    if shared.settings.request.post_buffering == 0 || known || !missing {
+        return None;
+    }
+    let mut body = body_of(shared, connection, incoming, None);
+    body.collect();
+    body.part()
+}
+
+fn body_of<'c>(shared: &'c Shared<'_>, connection: &'c Connection, incoming: &Incoming<'c>, collected: Option<Collected>) -> Body<'c> {
     let (socket, settings) = (connection.socket.as_fd(), &shared.settings.request);
     let ahead = &connection.buffer.data()[incoming.length..];
+    if let Some(collected) = collected {
+        let mut body = Body::collected(socket, settings, collected);
+        body.overdue = connection.overdue;
+        return body;
+    }
     let mut body = match incoming.body {
         Framing::None => Body::with_length(socket, settings, ahead, 0),
         Framing::Length(length) => Body::with_length(socket, settings, ahead, length),

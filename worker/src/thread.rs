@@ -210,6 +210,9 @@ impl Thread<'_> {
         }
         connection.buffer.unpark(&mut self.pool);
         for _ in 0..TURNS {
+            if !connection.collect(&self.shared.settings.request) {
+                return self.park(connection);
+            }
             if connection.buffer.data().len() < connection.wanted && !connection.ended && !connection.overdue {
                 match connection.receive() {
                     Ok(Received::Some | Received::End) => {}

@@ -111,17 +111,6 @@ fn large_bodies_are_read_as_they_come() {
 }
 
 #[test]
-fn post_buffering_makes_bodies_seekable() {
-    let worker = Worker::start(|settings| settings.request.post_buffering = 4096);
-    for size in [0, 10, 4095, 4096, 300_000] {
-        let data = [packet("/seek", &[("CONTENT_LENGTH", &size.to_string())]), vec![b'b'; size]].concat();
-        assert!(worker.talk("uwsgi", &data).ends_with(&format!("\r\n\r\n{size} true")), "{size}");
-    }
-    let chunked = b"POST /seek HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
-    assert!(worker.talk("http", chunked).ends_with("\r\n\r\n5 true"));
-}
-
-#[test]
 fn limit_post_answers_413_before_the_body_is_read() {
     let worker = Worker::start(|settings| settings.request.limit_post = 1000);
     let data = [packet("/body", &[("CONTENT_LENGTH", "1001")]), vec![b'b'; 1001]].concat();

@@ -71,8 +71,8 @@ pub(super) fn try_send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool
         return socket::try_send_one(socket, part, more);
     }
     match parts.iter().map(|part| part.len()).sum::<usize>() {
-        0..=FEW => send_joined::<FEW>(socket, parts, more),
-        ..=JOIN => send_joined::<JOIN>(socket, parts, more),
+        few if few <= FEW => send_joined::<FEW>(socket, parts, more),
+        some if some <= JOIN => send_joined::<JOIN>(socket, parts, more),
         _ => socket::try_send(socket, parts, more),
     }
 }

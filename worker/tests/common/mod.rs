@@ -1,4 +1,5 @@
 //! Starts the toy worker and talks to it.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod toy;
 
