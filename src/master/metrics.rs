@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use imperator_worker::log::diag::say;
-use imperator_worker::metrics::{Collector, Definition, Metrics, Row, Source, builtin, value};
+use imperator_worker::metrics::{Collector, Definition, Metrics, Row, Source, Threshold, builtin, value};
 use imperator_worker::settings::{MetricSettings, Settings};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
@@ -34,6 +34,8 @@ pub struct Meter {
     accumulate: BTreeMap<String, Ms>,
     /// What the files say.
     written: BTreeMap<String, i64>,
+    /// When each threshold was last acted on, by its place in the settings.
+    reached: BTreeMap<usize, Ms>,
 }
 
 impl Meter {
@@ -49,6 +51,7 @@ impl Meter {
     pub fn define(&mut self, settings: &Rc<Settings>, now: Ms) -> Result<()> {
         let options = &settings.metrics;
         self.settings = Some(settings.clone());
+        self.reached.clear();
         self.due = needs_collection(options).then_some(now);
         if options.definitions.is_empty() {
             return Ok(());
@@ -129,6 +132,35 @@ impl Master {
         let Some(rows) = self.metrics() else { return };
         self.accumulate(&rows, now);
         self.write_files(&rows);
+        self.look_at_thresholds(&rows, now);
+    }
+
+    fn look_at_thresholds(&mut self, rows: &[Row], now: Ms) {
+        let Some(settings) = self.meter.settings.clone() else { return };
+        for (index, threshold) in settings.metrics.thresholds.iter().enumerate() {
+            let last = self.meter.reached.get(&index).map(|at| now.saturating_sub(*at));
+            let Some(value) = rows.iter().find(|row| row.name == threshold.key).map(|row| row.value) else {
+                if last.is_none() {
+                    say(&format!("metric-threshold: there is no metric {}, so that it is never reached", threshold.key));
+                    self.meter.reached.insert(index, now);
+                }
+                continue;
+            };
+            if threshold.is_reached(value, last) {
+                self.meter.reached.insert(index, now);
+                self.act_on(threshold, value);
+            }
+        }
+    }
+
+    fn act_on(&mut self, threshold: &Threshold, value: i64) {
+        let own = self.meter.settings.iter().flat_map(|s| &s.metrics.definitions).any(|d| d.name == threshold.key && !d.is_collected());
+        if let Some((segment, reset)) = self.meter.segment.as_ref().zip(threshold.reset).filter(|_| own) {
+            segment.update(&threshold.key, |_| Some(reset));
+        }
+        if let Some(alarm) = &threshold.alarm {
+            self.raise(alarm, &threshold.message(value));
+        }
     }
 
     fn accumulate(&mut self, rows: &[Row], now: Ms) {
@@ -168,7 +200,9 @@ impl Master {
 }
 
 fn needs_collection(options: &MetricSettings) -> bool {
-    options.directory.is_some() || options.definitions.iter().any(|d| d.collector == Some(Collector::Accumulator))
+    options.directory.is_some()
+        || !options.thresholds.is_empty()
+        || options.definitions.iter().any(|d| d.collector == Some(Collector::Accumulator))
 }
 
 fn own(definition: &Definition, source: &Values<'_>) -> Row {

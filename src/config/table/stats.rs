@@ -1,6 +1,6 @@
 //! Statistics, metrics, alarms.
 
-use imperator_worker::metrics::Definition;
+use imperator_worker::metrics::{Definition, Threshold};
 use imperator_worker::settings::Settings;
 
 use super::{Spec, Status, add_text, flag, int, later, list, long, no_effect, set_flag, set_number, set_text, text};
@@ -8,7 +8,6 @@ use crate::config::values;
 use crate::stats::push::Pusher;
 
 const READ: &str = "read `stats`";
-const ALARM: &str = "let a monitoring system watch `stats` and the log";
 const CARBON: &str = "use `stats-prometheus`, or `stats-push`";
 
 pub static OPTIONS: &[Spec] = &[
@@ -32,7 +31,13 @@ pub static OPTIONS: &[Spec] = &[
     flag("statsd-all-gauges", &[], "statsd: gauges only", set_flag!(metrics.statsd_all_gauges)),
     flag("enable-metrics", &[], "metrics in the stats", set_flag!(metrics.enabled)).with_master(),
     list("metric", &[], "NAME or name=NAME,KEY=VALUE,...: a metric of your own", Status::Done(metric)).with_master(),
-    list("metric-threshold", &["metric-alarm", "alarm-metric"], "an alarm when a metric is above a value", later(ALARM)).with_master(),
+    list(
+        "metric-threshold",
+        &["metric-alarm", "alarm-metric"],
+        "key=METRIC,value=N,alarm=NAME[,rate=SECONDS][,msg=TEXT][,reset=N]: an alarm when a metric is that large, looked at once a second",
+        Status::Done(threshold),
+    )
+    .with_master(),
     text("metrics-dir", &["metric-dir"], "a file for each metric, written once a second", Status::Done(metrics_dir)).with_master(),
     flag("metrics-dir-restore", &["metric-dir-restore"], "your metrics begin with the values of these files", set_flag!(metrics.restore))
         .with_master(),
@@ -91,6 +96,13 @@ fn metric(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     }
     metrics.enabled = true;
     metrics.definitions.push(definition);
+    Ok(())
+}
+
+fn threshold(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let Some(line) = values::text(value)? else { return Ok(()) };
+    settings.metrics.thresholds.push(Threshold::parse(&line).map_err(|e| e.to_string())?);
+    settings.metrics.enabled = true;
     Ok(())
 }
 

@@ -7,10 +7,12 @@ pub mod builtin;
 mod collect;
 mod definition;
 mod segment;
+mod threshold;
 
 pub use collect::{Source, value};
 pub use definition::{Collector, Definition, MetricError};
 pub use segment::{MOST, Metrics};
+pub use threshold::{Threshold, ThresholdError};
 
 /// What a value means; numbers as in uWSGI's stats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]

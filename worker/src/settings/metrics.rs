@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::Definition;
+use crate::metrics::{Definition, Threshold};
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(default)]
 pub struct MetricSettings {
     pub enabled: bool,
     pub definitions: Vec<Definition>,
+    pub thresholds: Vec<Threshold>,
     /// `metrics-no-cores`.
     pub no_cores: bool,
     /// `stats-no-metrics`.
@@ -56,6 +57,7 @@ impl Default for MetricSettings {
         Self {
             enabled: false,
             definitions: vec![],
+            thresholds: vec![],
             no_cores: false,
             not_in_stats: false,
             directory: None,

@@ -61,6 +61,29 @@ pub(super) fn tail(path: &Path, lines: usize) -> Result<(Vec<String>, File)> {
     Ok((all[all.len().saturating_sub(lines)..].iter().map(ToString::to_string).collect(), file))
 }
 
+/// A place in a log, to tell later what was written after it.
+pub(super) struct Mark {
+    path: PathBuf,
+    file: File,
+}
+
+impl Mark {
+    /// The end of the instance's log as it is; `None`: it logs to no file.
+    pub fn here(instance: &Instance) -> Option<Self> {
+        let path = path(instance).ok()?;
+        let mut file = File::open(&path).ok()?;
+        file.seek(SeekFrom::End(0)).ok()?;
+        Some(Self { path, file })
+    }
+
+    /// The last `lines` of the lines behind it.
+    pub fn since(&mut self, lines: usize) -> Vec<String> {
+        let text = more(&self.path, &mut self.file).unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].iter().map(ToString::to_string).collect()
+    }
+}
+
 /// What was written since, also where the log was rotated or emptied meanwhile.
 fn more(path: &Path, file: &mut File) -> Result<String> {
     let mut text = vec![];
@@ -88,9 +111,11 @@ mod tests {
         std::fs::write(&path, "1\n2\n3\n").expect("write");
         let (lines, mut file) = tail(&path, 2).expect("a tail");
         assert_eq!(lines, ["2", "3"]);
+        let mut mark = Mark { path: path.clone(), file: tail(&path, 0).expect("its end").1 };
         let mut writer = std::fs::OpenOptions::new().append(true).open(&path).expect("open");
         writer.write_all(b"4\n").expect("write");
         assert_eq!(more(&path, &mut file).expect("more"), "4\n");
+        assert_eq!((mark.since(5), mark.since(5)), (vec!["4".to_owned()], vec![]));
         writer.write_all(b"5\n").expect("write");
         std::fs::rename(&path, directory.path().join("old")).expect("rename");
         std::fs::write(&path, "6\n").expect("write");

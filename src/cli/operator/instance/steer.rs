@@ -8,14 +8,19 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use super::super::ask::figures;
+use super::super::shown::plain;
 use super::super::target::Instance;
 use super::super::words::Ask;
+use super::log::Mark;
 use super::master::{Master, alive};
 use crate::cli::{check, print};
 use crate::stats::Extra;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Lines of the log that a failed reload shows: a traceback is among them.
+const LINES: usize = 30;
 
 /// What became of a reload.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +32,7 @@ enum Outcome {
 pub(super) fn reload(ask: &Ask, instance: &Instance) -> Result<()> {
     let master = Master::find(instance)?;
     let before = figures(instance).map(|figures| figures.imperator);
+    let mark = Mark::here(instance);
     let told = master.tell(b'r', Signal::SIGHUP)?;
     let Some(before) = before.ok().filter(|before| before.generation > 0) else {
         print(&format!("reload: {told}; with a `stats =` line in {} this would tell what became of it\n", instance.name));
@@ -35,7 +41,11 @@ pub(super) fn reload(ask: &Ask, instance: &Instance) -> Result<()> {
     let later = || figures(instance).ok().and_then(|now| outcome(&before, &now.imperator));
     match wait(ask.wait, later) {
         Some(Outcome::Done(generation)) => print(&format!("reload: {told}; generation {generation} serves\n")),
-        Some(Outcome::Failed(why)) => bail!("{told}; it failed, and generation {} serves on: {why}", before.generation),
+        Some(Outcome::Failed(why)) => {
+            let said = mark.map(|mut mark| mark.since(LINES)).unwrap_or_default();
+            print(&said.iter().map(|line| format!("  {}\n", plain(line))).collect::<String>());
+            bail!("{told}; it failed, and generation {} serves on: {}", before.generation, plain(&why))
+        }
         None => bail!("{told}; nothing came of it in {} s, see `imperator why {}`", ask.wait.as_secs(), instance.name),
     }
     Ok(())
