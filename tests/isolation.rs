@@ -416,7 +416,7 @@ fn an_emperor_limits_each_vassal_and_cleans_up() {
         return;
     }
     let parent = format!("imperator-test-{}", std::process::id());
-    let words = ["--emperor-cgroup-pids", "30", "--emperor-cgroup-cpu", "50%", "--emperor-cgroup-parent", &parent];
+    let words = ["--emperor-cgroup-pids", "30", "--emperor-cgroup-cpu", "50", "--emperor-cgroup-parent", &parent];
     let mut e = Estate::with("cgroup-pids = 1000\n", "", &words);
     let master = e.master("a");
     let of_a = fs::read_to_string(format!("/proc/{master}/cgroup")).expect("its groups");

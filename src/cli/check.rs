@@ -5,16 +5,19 @@ use std::io::IsTerminal;
 
 use imperator_worker::settings::Settings;
 
+mod isolation;
+
 use super::{complain, print};
 use crate::config::table::{self, Status};
 use crate::config::{self, Applied, Diagnostic, Entry, Origin};
 
 const USAGE: &str = "\
-Usage: imperator check FILE...     FILE.ini (also FILE.ini:SECTION), .xml, .yaml or .json
+Usage: imperator check [--isolation] FILE...     FILE.ini (also FILE.ini:SECTION), .xml, .yaml or .json
 
 Says for each file what is without effect here and why, what is not done yet, what looks like a mistake, and what the file amounts to.
 Nothing is started, and options of this shell's environment do not count. A missing socket is no error: an emperor, systemd or the
 command line may pass one. Files and directories that are missing on this machine are warnings.
+--isolation: what the app, or each vassal of an emperor, may still do and see on this host: user, files, system calls, limits.
 Exit code: 0 if every file can be started from, 1 if one has an error.
 ";
 
@@ -24,7 +27,12 @@ pub fn run(files: &[String], env: &[(String, String)]) -> i32 {
         print(USAGE);
         return 0;
     }
-    if files.is_empty() {
+    if let Some(("--isolation", names)) = files.split_first().map(|(first, rest)| (first.as_str(), rest))
+        && !names.is_empty()
+    {
+        return isolation::run(names, env);
+    }
+    if files.iter().all(|word| word.starts_with("--")) {
         complain("check: name the files (FILE.ini, FILE.ini:SECTION, ...)");
         return 1;
     }

@@ -1,7 +1,8 @@
 //! What a forked child does on its way to become a vassal.
 
 use std::ffi::{CString, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use anyhow::Context;
 use imperator_sys::process::{self, Fork};
 use imperator_sys::spawn;
 use imperator_worker::hooks::Hooks;
+use imperator_worker::isolation::users;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
@@ -61,12 +63,16 @@ impl Birth<'_> {
     /// Forks. The parent gets the pid and its end of the pipe back; the child never returns.
     pub fn fork(mut self) -> io::Result<(Pid, Option<OwnedFd>)> {
         let emperor = nix::unistd::getpid();
+        let users = Users::of(self.namespaces)?;
         match spawn::fork_into(self.namespaces)? {
-            Fork::Parent(pid) => Ok((pid, self.our_end)),
+            Fork::Parent(pid) => {
+                users.give(pid);
+                Ok((pid, self.our_end))
+            }
             Fork::Child => {
                 let name = self.name.clone();
                 self.our_end = None;
-                let code = self.become_vassal(emperor).unwrap_or_else(|error| {
+                let code = users.take().and_then(|()| self.become_vassal(emperor)).unwrap_or_else(|error| {
                     tracing::error!("vassal {name}: {error:#}");
                     1
                 });
@@ -159,6 +165,52 @@ impl Birth<'_> {
     fn is_abandoned(&self) -> bool {
         let mut fds = [PollFd::new(self.pipe.as_fd(), PollFlags::empty())];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+    }
+}
+
+/// The users of a new user namespace: those of outside. Without them nobody would be anybody in it.
+enum Users {
+    None,
+    /// Of an emperor that is not root: its own user and group, which the child may map itself.
+    Own(u32, u32),
+    /// All of them, which only the emperor may map; the child waits for it.
+    All {
+        told: File,
+        tell: File,
+    },
+}
+
+impl Users {
+    fn of(namespaces: CloneFlags) -> io::Result<Self> {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        if !namespaces.contains(CloneFlags::CLONE_NEWUSER) {
+            return Ok(Self::None);
+        }
+        if !uid.is_root() {
+            return Ok(Self::Own(uid.as_raw(), gid.as_raw()));
+        }
+        let (told, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        Ok(Self::All { told: told.into(), tell: tell.into() })
+    }
+
+    /// A child that hears nothing ends.
+    fn give(self, child: Pid) {
+        let Self::All { mut tell, .. } = self else { return };
+        let done = File::open(format!("/proc/{child}")).and_then(|process| users::map_all(&process)).and_then(|()| tell.write_all(b"1"));
+        if let Err(error) = done {
+            tracing::error!("[emperor] the users of a user namespace: {error}");
+        }
+    }
+
+    fn take(self) -> anyhow::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Own(uid, gid) => Ok(users::map_own(uid, gid)?),
+            Self::All { mut told, tell } => {
+                drop(tell);
+                told.read_exact(&mut [0]).context("the users of a user namespace")
+            }
+        }
     }
 }
 

@@ -23,6 +23,8 @@ mod stats;
 mod taps;
 mod watch;
 
+use std::path::{Path, PathBuf};
+
 use imperator_worker::settings::Settings;
 
 /// Where in the process tree this emperor is.
@@ -42,4 +44,39 @@ pub enum Place {
 /// A source that must exist and does not, an address that cannot be bound, an unknown namespace or capability.
 pub fn run(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     setup::govern(settings, place)
+}
+
+/// A vassal that an emperor would start now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub id: String,
+    /// Where it starts.
+    pub directory: PathBuf,
+    /// User and group of its file.
+    pub owner: (u32, u32),
+    /// After the program's name.
+    pub arguments: Vec<String>,
+}
+
+/// What the sources of an emperor hold; nothing is started. `directory`: where relative sources count from.
+///
+/// # Errors
+/// A source that cannot be used.
+pub fn known(settings: &Settings, directory: &Path) -> anyhow::Result<Vec<Known>> {
+    let options = &settings.emperor;
+    let rules =
+        sources::Rules { extra: options.extra_extension.clone(), nofollow: options.nofollow, tyrant_nofollow: options.tyrant_nofollow };
+    let mut all = vec![];
+    for line in &options.sources {
+        let mut source = sources::monitor(line, directory, &rules)?;
+        let place = source.directory();
+        let core::Found::Files(found) = source.look().found else { continue };
+        for seen in found {
+            let key = core::Key::vassal(&seen.id);
+            let words = launch::arguments(options, &rules, &key, None).into_iter().map(|word| word.to_string_lossy().into_owned());
+            let owner = (seen.owner.uid, seen.owner.gid);
+            all.push(Known { id: seen.id, directory: place.clone(), owner, arguments: words.collect() });
+        }
+    }
+    Ok(all)
 }

@@ -40,7 +40,8 @@ pub fn plan(settings: &Settings) -> Result<(Plan, Place)> {
     let plan = Plan {
         unshare: without_pid(&p.unshare),
         capabilities: capabilities(&p.cap)?,
-        jailed: p.jailed,
+        // Also if `pid` alone is left out of the list.
+        jailed: p.jailed || !p.unshare.is_empty(),
         chroot: p.chroot.clone(),
         pivot_root,
         unshare2: without_pid(&p.unshare2),
@@ -67,7 +68,7 @@ pub fn wants_pid_namespace(settings: &Settings) -> bool {
         || p.unshare.iter().chain(&p.unshare2).any(|list| list.split(',').any(|name| name.trim() == "pid"))
 }
 
-/// Lists with nothing left are left out: that the stage after them is skipped depends on it.
+/// Without those that only named it.
 fn without_pid(lists: &[String]) -> Vec<String> {
     let rest = |list: &String| list.split(',').map(str::trim).filter(|n| *n != "pid" && !n.is_empty()).collect::<Vec<_>>().join(",");
     lists.iter().map(rest).filter(|list| !list.is_empty()).collect()
@@ -134,7 +135,8 @@ mod tests {
     fn a_pid_namespace_is_the_masters() {
         let s = settings(|p| p.unshare = vec!["pid,net".into(), "pid".into()]);
         assert!(wants_pid_namespace(&s));
-        assert_eq!(plan(&s).expect("plan").0.unshare, ["net"]);
+        let plan = plan(&s).expect("plan").0;
+        assert_eq!((plan.unshare, plan.jailed), (vec!["net".to_owned()], true), "the post-jail stage runs with any of them");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use imperator_worker::isolation::{IsolationError, Mounts, Seal, users};
 use imperator_worker::settings::{Isolation, Made, Measures, Settings};
 use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::geteuid;
 
 use super::files;
 use super::forced::Forced;
@@ -39,8 +39,6 @@ pub struct Policy {
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     members: Vec<PathBuf>,
-    /// The one user and group of a user namespace.
-    own_users: Option<(u32, u32)>,
     mounts: Mounts,
     seal: Seal,
     /// For its environment.
@@ -53,27 +51,37 @@ impl Policy {
     /// # Errors
     /// It lacks something, and `emperor-require-isolation` is set.
     pub fn of(settings: &Settings) -> anyhow::Result<Option<Self>> {
-        let demand = settings.emperor.isolation.clone();
-        let wanted = demand.measures();
-        if !wanted.any() && !demand.group.any() {
-            return Ok(None);
-        }
-        let root = geteuid().is_root();
-        let mut kernel = Kernel::here();
-        let namespaces = !wanted.namespaces.is_empty();
-        let own_users = namespaces && !kernel.may_mount && users_are_given();
-        kernel.may_mount |= own_users;
-        let hierarchy = Hierarchy::here();
-        let mut lacks = kernel.lacks(&wanted, namespaces);
-        lacks.extend(try_group(&demand, &hierarchy));
+        let Some(policy) = Self::plan(settings) else { return Ok(None) };
+        let wanted = policy.demand.measures();
+        let kernel = policy.kernel();
+        let mut lacks = kernel.lacks(&wanted, !wanted.namespaces.is_empty());
+        lacks.extend(try_group(&policy.demand, &policy.hierarchy));
         if !lacks.is_empty() {
             let text = format!("isolation of vassals: this system lacks {}", lacks.join("; "));
             anyhow::ensure!(!wanted.required, "{text} (emperor-require-isolation)");
             tracing::warn!("[emperor] {text}");
         }
-        let measures = kernel.limit(wanted);
-        let sealed = settings.emperor.tyrant || !root || settings.privileges.uid.is_some();
-        Ok(Some(Self { demand, measures, sealed, own_users, hierarchy, left: BTreeMap::new() }))
+        Ok(Some(policy))
+    }
+
+    /// The same, saying nothing; `None`: nothing is demanded.
+    pub fn plan(settings: &Settings) -> Option<Self> {
+        let demand = settings.emperor.isolation.clone();
+        let wanted = demand.measures();
+        if !wanted.any() && !demand.group.any() {
+            return None;
+        }
+        let own_users = !wanted.namespaces.is_empty() && !Kernel::here().may_mount && users_are_given();
+        let sealed = settings.emperor.tyrant || !geteuid().is_root() || settings.privileges.uid.is_some();
+        let mut policy = Self { measures: wanted.clone(), demand, sealed, own_users, hierarchy: Hierarchy::here(), left: BTreeMap::new() };
+        policy.measures = policy.kernel().limit(wanted);
+        Some(policy)
+    }
+
+    /// What there is with users of their own, if they are needed.
+    fn kernel(&self) -> Kernel {
+        let kernel = Kernel::here();
+        Kernel { may_mount: kernel.may_mount || self.own_users, ..kernel }
     }
 
     /// What a vassal is cloned into.
@@ -85,6 +93,18 @@ impl Policy {
 
     /// For the vassal `name` of the folder `vassals`. `also`: namespaces that it is put into whatever this says. Its control group is made.
     pub fn cell(&mut self, name: &str, vassals: &Path, also: CloneFlags) -> Cell {
+        let (forced, mounts) = self.forced_with(name, vassals, also);
+        let demand = forced.demand.as_ref().unwrap_or(&self.demand);
+        let seal = if self.sealed { self.seal(demand, vassals) } else { Seal::default() };
+        Cell { members: self.group(name), mounts, seal, environment: forced.to_environment() }
+    }
+
+    /// What the vassal is told, and what is mounted for it before.
+    pub fn forced(&self, name: &str, vassals: &Path) -> (Forced, Mounts) {
+        self.forced_with(name, vassals, CloneFlags::empty())
+    }
+
+    fn forced_with(&self, name: &str, vassals: &Path, also: CloneFlags) -> (Forced, Mounts) {
         let namespaces = self.namespaces() | also;
         let own = |flag| namespaces.contains(flag);
         let mounted = own(CloneFlags::CLONE_NEWNS);
@@ -100,10 +120,7 @@ impl Policy {
             proc: mounted && own(CloneFlags::CLONE_NEWPID),
         };
         let made = Made { namespaces: names(namespaces), tmp: mounts.tmp, hidden: mounted, proc: mounts.proc, sealed: self.sealed };
-        let forced = Forced { demand: Some(demand.clone()), made };
-        let seal = if self.sealed { self.seal(&demand, vassals) } else { Seal::default() };
-        let own_users = self.own_users.then(|| (geteuid().as_raw(), getegid().as_raw()));
-        Cell { members: self.group(name), own_users, mounts, seal, environment: forced.to_environment() }
+        (Forced { demand: Some(demand), made }, mounts)
     }
 
     /// The demand with `{name}` in its paths filled in.
@@ -160,9 +177,6 @@ impl Cell {
     /// # Errors
     /// A step that the kernel refused: the vassal is not started.
     pub fn enter(&self) -> anyhow::Result<()> {
-        if let Some((uid, gid)) = self.own_users {
-            users::map_own(uid, gid)?;
-        }
         for members in &self.members {
             std::fs::write(members, "0").map_err(|e| anyhow::anyhow!("{}: {e}", members.display()))?;
         }

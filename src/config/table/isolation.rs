@@ -35,12 +35,7 @@ pub static OPTIONS: &[Spec] = &[
     list("landlock-exec", &[], "a file or folder whose programs may be run", add_text!(isolation.exec)),
     list("hide-path", &[], "a folder or file that is not to be seen", add_text!(isolation.hide)),
     text("cgroup-memory", &[], "memory of all its processes, such as 256M", Status::Done(|s, v| size(&mut s.isolation.group.memory, v))),
-    text(
-        "cgroup-cpu",
-        &[],
-        "processor time of all its processes, such as 50% (of one) or 1.5",
-        Status::Done(|s, v| cpu(&mut s.isolation, v)),
-    ),
+    text("cgroup-cpu", &[], "processor time of all its processes, percent of one processor", Status::Done(|s, v| cpu(&mut s.isolation, v))),
     int("cgroup-pids", &[], "processes and threads", Status::Done(|s, v| some_number(&mut s.isolation.group.pids, v))),
     text("cgroup-parent", &[], "the group in which its own is made (imperator)", set_text!(isolation.group.parent)),
 ];
@@ -74,7 +69,12 @@ pub static OF_EMPERORS: &[Spec] = &[
     list("emperor-landlock-exec", &[], "whose programs a vassal may run", add_text!(emperor.isolation.exec)),
     list("emperor-hide-path", &[], "hide-path for each vassal", add_text!(emperor.isolation.hide)),
     text("emperor-cgroup-memory", &[], "memory of each vassal", Status::Done(|s, v| size(&mut s.emperor.isolation.group.memory, v))),
-    text("emperor-cgroup-cpu", &[], "processor time of each vassal", Status::Done(|s, v| cpu(&mut s.emperor.isolation, v))),
+    text(
+        "emperor-cgroup-cpu",
+        &[],
+        "processor time of each vassal, percent of one processor",
+        Status::Done(|s, v| cpu(&mut s.emperor.isolation, v)),
+    ),
     int(
         "emperor-cgroup-pids",
         &[],
@@ -142,14 +142,13 @@ fn size(place: &mut Option<u64>, value: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// `50%` of one processor, or so many processors: `1.5`.
+/// Percent of one processor. The sign may be there or not: at the end of a line of an ini file it is gone before it comes here.
 fn cpu(isolation: &mut Isolation, value: Option<&str>) -> Result<(), String> {
     let Some(text) = values::text(value)? else { return Ok(()) };
     let text = values::without_comment(&text);
-    let (number, unit) = text.strip_suffix('%').map_or((text, 1000.0), |percent| (percent, 10.0));
-    let milli = number.trim().parse::<f64>().ok().map(|n| n * unit).filter(|n| (1.0..=10_000_000.0).contains(n));
-    let wrong = || format!("`{text}` is no share of a processor: write 50% or 1.5");
-    isolation.group.cpu_milli = Some(milli.ok_or_else(wrong)?.round() as u32);
+    let percent = text.strip_suffix('%').unwrap_or(text).trim().parse::<u32>().ok().filter(|n| (1..=1_000_000).contains(n));
+    isolation.group.cpu_milli =
+        Some(percent.ok_or_else(|| format!("`{text}` is no number of percent of a processor, such as 50 or 150"))? * 10);
     Ok(())
 }
 
@@ -175,8 +174,8 @@ mod tests {
             assert!(memory(text).is_err(), "{text}");
         }
         let cpu = |text: &str| set("cgroup-cpu", text).map(|s| s.isolation.group.cpu_milli);
-        assert_eq!((cpu("50%"), cpu("1.5"), cpu("200%")), (Ok(Some(500)), Ok(Some(1500)), Ok(Some(2000))));
-        assert!(["0", "x", "-1", "inf", "NaN"].iter().all(|text| cpu(text).is_err()));
+        assert_eq!((cpu("50%"), cpu("50"), cpu("200 %")), (Ok(Some(500)), Ok(Some(500)), Ok(Some(2000))));
+        assert!(["0", "x", "-1", "1.5"].iter().all(|text| cpu(text).is_err()));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 
 use imperator_sys::process::{self, Fork};
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{getegid, geteuid, getpid};
+use nix::sys::stat::Mode;
+use nix::unistd::{getegid, geteuid};
 
 use super::{IsolationError, step};
 
@@ -25,11 +26,12 @@ pub fn enter(with: CloneFlags) -> Result<(), IsolationError> {
     // The map of more than one user has to be written by somebody outside.
     let (mut told, tell) = pipe()?;
     let (mut answer, mut answered) = pipe()?;
-    let pid = getpid();
+    // As a folder and not by its number, which may be another one in /proc than in this process's namespace.
+    let own = step("a user namespace", File::open("/proc/self"))?;
     match step("a user namespace", process::fork())? {
         Fork::Child => {
             drop((tell, answer));
-            let done = told.read(&mut [0]).and_then(|_| map_all(pid.as_raw()));
+            let done = told.read(&mut [0]).and_then(|_| map_all(&own));
             let _ = answered.write_all(&[u8::from(done.is_ok())]);
             process::exit_now(0)
         }
@@ -61,7 +63,14 @@ pub fn map_own(uid: u32, gid: u32) -> Result<(), IsolationError> {
     step("the group of a user namespace", fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")))
 }
 
-fn map_all(pid: i32) -> std::io::Result<()> {
-    fs::write(format!("/proc/{pid}/uid_map"), "0 0 4294967295")?;
-    fs::write(format!("/proc/{pid}/gid_map"), "0 0 4294967295")
+/// All users and groups as they are; `process` is its folder in /proc. For root outside of the namespace.
+///
+/// # Errors
+/// The kernel takes them not.
+pub fn map_all(process: &File) -> std::io::Result<()> {
+    for name in ["uid_map", "gid_map"] {
+        let file = openat(process, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        File::from(file).write_all(b"0 0 4294967295")?;
+    }
+    Ok(())
 }
