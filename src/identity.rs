@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use imperator_worker::settings::Process;
 use serde::{Deserialize, Serialize};
 
+use crate::privileges::leave_cgroup;
+
 /// A pidfile that cannot be written: the start ends with 1.
 #[derive(Debug, thiserror::Error)]
 #[error("{option} = {path}: {source}")]
@@ -63,6 +65,9 @@ fn pidfiles(settings: &Process) -> Vec<(&'static str, &str)> {
 pub struct Vacuum {
     sockets: Vec<SocketFile>,
     pidfiles: Vec<PathBuf>,
+    /// Control groups that were made for this instance.
+    #[serde(default)]
+    groups: Vec<PathBuf>,
 }
 
 /// The file by its inode: at the end another instance's may stand there.
@@ -90,8 +95,14 @@ impl Vacuum {
         }
     }
 
+    /// Remembers control groups that had to be made.
+    pub fn groups(&mut self, made: Vec<PathBuf>) {
+        self.groups.extend(made);
+    }
+
     /// Removes what is still ours; what could not be removed and why.
     pub fn run(&self, pid: i32) -> Vec<(PathBuf, io::Error)> {
+        self.groups.iter().rev().for_each(|group| leave_cgroup(group));
         let sockets =
             self.sockets.iter().filter(|s| fs::symlink_metadata(&s.path).is_ok_and(|m| (m.dev(), m.ino()) == (s.device, s.inode)));
         let own = |path: &&PathBuf| fs::read_to_string(path).is_ok_and(|text| text.trim() == pid.to_string());

@@ -570,3 +570,38 @@ fn a_lua_app_is_held_like_any_other() {
     let others = read("{dir}/b/secret").expect("an answer");
     assert!(others.contains("Permission denied"), "{others}");
 }
+
+#[test]
+fn a_group_that_was_made_goes_with_its_vassal_and_namespaces_are_told_by_hooks() {
+    if !root() || !controller("pids") {
+        return;
+    }
+    let tree = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().find(|p| Path::new(p).join("cgroup.procs").exists());
+    let Some(tree) = tree else { return };
+    let (made, kept) =
+        (format!("{tree}/imperator-test-made-{}", std::process::id()), format!("{tree}/imperator-test-kept-{}", std::process::id()));
+    fs::create_dir(&kept).expect("a group of somebody else's");
+    let e = Estate::with(
+        &format!("cgroup = {made}\nunshare = pid\nrefork-post-jail = true\nexec-post-jail = touch {{dir}}/a/jailed\n"),
+        &format!("cgroup = {kept}\n"),
+        &[],
+    );
+    assert!(Path::new(&made).is_dir() && e.server.path("a/jailed").exists(), "the stage runs with any namespace");
+    for name in ["a", "b"] {
+        fs::remove_file(e.server.path(&format!("v/{name}.ini"))).expect("remove");
+    }
+    wait_for("the end of its group", || (!Path::new(&made).exists()).then_some(()));
+    wait_for("the neighbour's end", || fs::remove_dir(&kept).ok());
+}
+
+#[test]
+fn vassals_are_cloned_with_users_that_are_those_of_the_host() {
+    if !root() {
+        return;
+    }
+    let e = Estate::with("uid = 65534\ngid = 65534\ndrop-after-apps = true\n", "", &["--emperor-use-clone", "user,fs,pid"]);
+    assert_eq!(e.works("a", "ids", "")[1], 65534);
+    assert_eq!(e.works("b", "ids", "")[1], 0, "root in there only");
+    assert_ne!(e.works("a", "ns", "user"), e.works("b", "ns", "user"));
+    assert_eq!(e.works("b", "read", "secret"), "b's own");
+}

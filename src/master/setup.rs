@@ -1,7 +1,7 @@
 //! From a configuration to a running master, the first time and after a reload's exec.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -49,7 +49,7 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     if let Some(code) = effects.exit {
         return Ok(code);
     }
-    surroundings(&settings, start)?;
+    let groups = surroundings(&settings, start)?;
     let start = &still_ours(start, &inherited);
     let listeners = listen(&settings, &[], &inherited)?;
     free_standard_input(&settings)?;
@@ -67,6 +67,7 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     procname::apply(&settings.process, "master");
     let mut master = Master::new(start.clone(), signals, logs, epoch())?;
     master.waiting = waiting;
+    master.vacuum.groups(groups);
     master.join_emperor()?;
     master.begin(Rc::new(settings), listeners, false)?;
     master.effects(&effects);
@@ -114,7 +115,7 @@ fn logs_again(state: &mut State, settings: &Settings, old: &Settings) -> Result<
 fn next_generation(master: &mut Master, start: &Start, loaded: Loaded, brutal: bool) -> Result<()> {
     loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let effects = Hooks::parse(&loaded.settings.hooks)?.run("asap")?;
-    surroundings(&loaded.settings, start)?;
+    master.vacuum.groups(surroundings(&loaded.settings, start)?);
     let listeners = listen(&loaded.settings, &master.listeners(), &master.inherited_again())?;
     master.begin(Rc::new(loaded.settings), listeners, brutal)?;
     master.effects(&effects);
@@ -142,8 +143,8 @@ fn banner() {
     say(&format!("this is Imperator {}", env!("CARGO_PKG_VERSION")));
 }
 
-/// What of the process the settings change for everything that follows.
-fn surroundings(settings: &Settings, start: &Start) -> Result<()> {
+/// What of the process the settings change for everything that follows; the control groups that were made for it.
+fn surroundings(settings: &Settings, start: &Start) -> Result<Vec<PathBuf>> {
     mask(settings);
     std::env::set_current_dir(&start.directory)?;
     if let Some(directory) = &settings.process.chdir {

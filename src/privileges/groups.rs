@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use imperator_worker::settings::Privileges;
@@ -10,16 +10,18 @@ use imperator_worker::settings::Privileges;
 /// Mode of a group's directory that has to be made, uWSGI's.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// This process, and so all that it starts, joins the groups; their files (`cgroup-opt`) are written first.
+/// This process, and so all that it starts, joins the groups; their files (`cgroup-opt`) are written first. The directories that had to be made.
 ///
 /// # Errors
 /// A group that cannot be made or joined, a file that cannot be written.
-pub fn join_cgroups(p: &Privileges) -> Result<()> {
+pub fn join_cgroups(p: &Privileges) -> Result<Vec<PathBuf>> {
+    let mut made = vec![];
     for directory in &p.cgroup {
         let path = Path::new(directory);
         if !path.is_dir() {
             let mode = p.cgroup_dir_mode.unwrap_or(DIRECTORY_MODE);
             DirBuilder::new().recursive(true).mode(mode).create(path).with_context(|| format!("cgroup = {directory}"))?;
+            made.push(path.to_owned());
         }
         for option in &p.cgroup_opt {
             let (file, value) = split(option).with_context(|| format!("cgroup-opt = {option}: FILE=VALUE is expected"))?;
@@ -29,7 +31,14 @@ pub fn join_cgroups(p: &Privileges) -> Result<()> {
         let members = if path.join("tasks").exists() || !path.join("cgroup.procs").exists() { "tasks" } else { "cgroup.procs" };
         fs::write(path.join(members), format!("{}\n", std::process::id())).with_context(|| format!("cgroup: {directory}/{members}"))?;
     }
-    Ok(())
+    Ok(made)
+}
+
+/// This process goes out of the group, to the next one above that takes it, and the group is removed if nobody else is in it.
+pub fn leave_cgroup(directory: &Path) {
+    let above = directory.ancestors().skip(1).map(|group| group.join("cgroup.procs"));
+    above.take_while(|members| members.exists()).find(|members| fs::write(members, "0").is_ok());
+    let _ = fs::remove_dir(directory);
 }
 
 /// `FILE=VALUE` or `FILE:VALUE`, whichever sign comes first.
@@ -55,7 +64,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let group = dir.path().join("a/b");
         let p = Privileges { cgroup: vec![group.display().to_string()], cgroup_opt: vec!["memory.max=7".into()], ..Privileges::default() };
-        join_cgroups(&p).unwrap();
+        assert_eq!(join_cgroups(&p).unwrap(), [group.clone()]);
+        assert_eq!(join_cgroups(&p).unwrap(), Vec::<PathBuf>::new(), "it was there");
         assert_eq!(fs::read_to_string(group.join("memory.max")).unwrap(), "7\n");
         assert_eq!(fs::read_to_string(group.join("tasks")).unwrap().trim(), std::process::id().to_string());
     }

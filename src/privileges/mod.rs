@@ -15,7 +15,7 @@ mod policy;
 
 pub use borrowed::as_app;
 pub use forced::{FORCED_ENV, Forced};
-pub use groups::join_cgroups;
+pub use groups::{join_cgroups, leave_cgroup};
 pub use hierarchy::Hierarchy;
 pub use identity::{IdentityError, group, owner, user};
 pub use isolation::{Isolated, group_of, isolated, needs_namespaces, report};
