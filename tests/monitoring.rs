@@ -111,3 +111,132 @@ fn lines_that_make_no_metric_or_pusher_end_the_start_and_name_their_place() {
         assert!(log.contains(part) && log.contains(".ini:"), "{line}: {log}");
     }
 }
+
+#[test]
+fn durations_ends_and_failed_reloads_are_counted() {
+    let mut server = Server::new();
+    server.write(
+        "app.py",
+        &format!(
+            "import os, time\nif os.path.exists('broken'): raise ValueError\n{}",
+            APP.replace("    sr(", "    if env['PATH_INFO'] == '/slow': time.sleep(0.02)\n    sr(")
+        ),
+    );
+    let address = format!("127.0.0.1:{}", support::free_port());
+    let ini = format!("socket = {{sock}}\nwsgi-file = app.py\nstats-prometheus = {address}\nstats = {{dir}}/stats\n");
+    server.start_ini(&ini).ready("{sock}");
+    let page = || http(&address, "/metrics").expect("metrics").text();
+    let before = metric(&page(), "uwsgi_request_duration_seconds_count").expect("a count");
+    for path in ["/", "/", "/slow"] {
+        assert_eq!(uwsgi(&server.sock(), path).expect("an answer").status, 200);
+    }
+    let text = page();
+    let bucket = |le: &str| metric(&text, &format!("uwsgi_request_duration_seconds_bucket{{le=\"{le}\"}}")).expect("a bucket");
+    assert_eq!(metric(&text, "uwsgi_request_duration_seconds_count"), Some(before + 3.0), "{text}");
+    assert!(bucket("0.01") < before + 3.0, "one took 20 ms: {text}");
+    assert_eq!(bucket("+Inf"), before + 3.0);
+    assert!(metric(&text, "uwsgi_request_duration_seconds_sum").is_some_and(|sum| sum >= 0.02));
+    assert!(metric(&text, "uwsgi_worker_pss_bytes{worker=\"1\"}").is_some_and(|pss| pss > 100_000.0), "{text}");
+    assert!(metric(&text, "uwsgi_worker_rss_bytes{worker=\"1\"}").is_some_and(|rss| rss > 100_000.0), "{text}");
+
+    let worker = support::stats(&server.fill("{dir}/stats")).expect("stats")["workers"][0]["pid"].as_i64().expect("a pid");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker as i32), Signal::SIGKILL).expect("kill");
+    wait_for("its end in the metrics", || metric(&page(), "uwsgi_respawns_total{cause=\"signal\",detail=\"9\"}").filter(|n| *n == 1.0));
+    server.ready("{sock}");
+    server.write("broken", "");
+    server.signal(Signal::SIGHUP);
+    wait_for("the failed reload", || metric(&page(), "uwsgi_failed_reloads_total").filter(|n| *n == 1.0));
+    std::fs::remove_file(server.path("broken")).expect("remove");
+    server.signal(Signal::SIGHUP);
+    wait_for("the next reload", || metric(&page(), "uwsgi_reloads_total").filter(|n| *n == 1.0));
+    assert_eq!(metric(&page(), "uwsgi_failed_reloads_total"), Some(1.0), "counts live through a reload");
+    wait_for("the end of the worker of before", || {
+        metric(&page(), "uwsgi_respawns_total{cause=\"reload\",detail=\"\"}").filter(|n| *n == 1.0)
+    });
+}
+
+#[test]
+fn the_time_in_front_of_the_instance_is_what_nginx_says() {
+    let mut server = Server::new();
+    server.write("app.py", APP);
+    let address = format!("127.0.0.1:{}", support::free_port());
+    server
+        .start_ini(&format!("socket = {{sock}}\nwsgi-file = app.py\nstats-prometheus = {address}\nqueue-time = REQUEST_START\n"))
+        .ready("{sock}");
+    let nginx = support::Nginx::start(&format!("location / {{ uwsgi_pass unix:{}; uwsgi_param REQUEST_START $msec; }}", server.sock()));
+    let count = || metric(&http(&address, "/metrics").expect("metrics").text(), "uwsgi_request_queue_seconds_count");
+    assert_eq!(count(), Some(0.0), "`ready` has said no time");
+    assert_eq!(http(&nginx.address(), "/").expect("an answer").status, 200);
+    let text = http(&address, "/metrics").expect("metrics").text();
+    assert_eq!(metric(&text, "uwsgi_request_queue_seconds_count"), Some(1.0));
+    assert!(metric(&text, "uwsgi_request_queue_seconds_sum").is_some_and(|sum| sum < support::PATIENCE.as_secs_f64()), "{text}");
+}
+
+#[test]
+fn a_metric_that_is_too_large_raises_its_alarm() {
+    let mut server = Server::new();
+    server.write("app.py", COUNTING.replace("metric_get('twice')", "metric_get('sales')").as_str());
+    server
+        .start_ini(
+            "socket = {sock}\nwsgi-file = app.py\nmetric = sales\nalarm = bell cmd:cat >> {dir}/bell\n\
+             metric-threshold = key=sales,value=10,alarm=bell,msg=enough is sold,reset=0\nmetric-threshold = key=none,value=1,alarm=bell\n",
+        )
+        .ready("{sock}");
+    server.wait_log("metric-threshold: there is no metric none");
+    let bell = || std::fs::read_to_string(server.path("bell")).unwrap_or_default();
+    wait_for("the alarm", || {
+        uwsgi(&server.sock(), "/").ok()?;
+        bell().contains("enough is sold").then_some(())
+    });
+    let after = uwsgi(&server.sock(), "/").expect("an answer").text();
+    assert!(after.parse::<i64>().is_ok_and(|sales| sales < 1000), "it was set back: {after}");
+}
+
+/// Lines of cron make the answer larger than any socket's buffer.
+fn an_answer_that_fills_buffers() -> String {
+    "cron = 0 0 1 1 -1 true\n".repeat(4000)
+}
+
+/// Connects a client that says nothing and one that reads nothing, does `act`, and tells whether both were still connected after it: then nobody had
+/// waited for them. Such clients are cut off after four seconds, so that on a slow machine it may take another try.
+fn beside_bad_clients(stats: &str, what: &str, mut act: impl FnMut()) {
+    use std::io::{Read as _, Write as _};
+    wait_for(what, || {
+        let connect = || std::os::unix::net::UnixStream::connect(stats).expect("connect");
+        let mut silent = connect();
+        let mut deaf = connect();
+        deaf.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a request");
+        act();
+        silent.set_nonblocking(true).expect("a mode");
+        let silent_is_there = silent.read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
+        // Whoever is cut off has lost the rest of the answer.
+        let mut answer = vec![];
+        let whole = deaf.read_to_end(&mut answer).is_ok() && answer.ends_with(b"}\n");
+        (silent_is_there && whole && answer.len() > 500_000).then_some(())
+    });
+}
+
+#[test]
+fn clients_that_read_nothing_or_say_nothing_keep_nobody_waiting() {
+    let mut server = Server::new();
+    server.write("app.py", APP);
+    let ini =
+        format!("socket = {{sock}}\nwsgi-file = app.py\nstats = {{dir}}/stats\nstats-http = true\n{}", an_answer_that_fills_buffers());
+    server.start_ini(&ini).ready("{sock}");
+    let stats = server.fill("{dir}/stats");
+    beside_bad_clients(&stats, "an answer to another client", || {
+        assert!(http(&stats, "/").expect("statistics").body.ends_with(b"}\n"));
+    });
+    let mut pauses = 0;
+    beside_bad_clients(&stats, "a signal that is obeyed", || {
+        server.signal(Signal::SIGTSTP);
+        pauses += 1;
+        wait_for("its line", || {
+            (server.log().matches("*** paused ***").count() + server.log().matches("*** resumed ***").count() >= pauses).then_some(())
+        });
+    });
+    let _bad: Vec<_> = (0..80).map(|_| std::os::unix::net::UnixStream::connect(&stats).expect("connect")).collect();
+    assert_eq!(http(&stats, "/").expect("statistics, however many are silent").status, 200);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait_exit().code(), Some(0));
+}
