@@ -44,6 +44,8 @@ impl Command {
             b'P' => Order::WritePidfiles,
             b'B' => Order::Reinforcements,
             b'E' => Order::EmperorRescan,
+            b'f' => Order::ForkMaster,
+            b'S' => Order::BlockSubscriptions,
             b'l' => return Some(Self::LogReopen),
             b'L' => return Some(Self::LogRotate),
             _ => return None,

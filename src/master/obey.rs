@@ -54,10 +54,16 @@ impl Master {
                 self.watch_listeners(true);
             }
             Order::Reinforcements => {
-                self.tell_emperor(vassal::REINFORCEMENTS);
+                if !self.tell_emperor(vassal::REINFORCEMENTS) {
+                    say("nobody can be asked for reinforcements: no emperor has started this instance");
+                }
             }
             Order::WritePidfiles => self.write_pidfiles_again(),
             Order::EmperorRescan => self.inside.rescan(),
+            Order::ForkMaster => {
+                say("no second master is forked: a reload loads the new release beside the old one, and `zerg-server` shares sockets")
+            }
+            Order::BlockSubscriptions => say("there are no subscriptions to block"),
         }
     }
 

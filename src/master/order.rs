@@ -32,4 +32,8 @@ pub enum Order {
     Reinforcements,
     /// FIFO `E`: have the emperor that is part of this instance look at its sources now.
     EmperorRescan,
+    /// FIFO `f`, which is uWSGI's second master on the same sockets. There is none: a reload has the new one beside the old one.
+    ForkMaster,
+    /// FIFO `S`. There are no subscriptions yet.
+    BlockSubscriptions,
 }

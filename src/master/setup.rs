@@ -20,7 +20,7 @@ use crate::config::{self, Loaded};
 use crate::hooks::Hooks;
 use crate::identity::{Moment, write_pidfiles};
 use crate::logs::Logs;
-use crate::privileges::{join_cgroups, report, wants_pid_namespace};
+use crate::privileges::{join_cgroups, report, take_at_once, wants_pid_namespace};
 use crate::sockets::{Bound, Inherited, backlog, bind_all};
 
 /// uWSGI's version that we are compatible with: tools read it from the first line.
@@ -30,6 +30,7 @@ pub const UWSGI_VERSION: &str = "2.0.30";
 pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     let settings = &loaded.settings;
     let signals = signals::open()?;
+    take_at_once(&settings.privileges)?;
     imperator_sys::process::cloexec_from_3()?;
     let inherited = inherited(settings, start);
     let vassal = start.var(super::vassal::FD_ENV).is_some();

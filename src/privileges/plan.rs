@@ -82,6 +82,16 @@ fn capabilities(lists: &[String]) -> Result<Option<Vec<u32>>> {
     Ok((!lists.is_empty()).then_some(all))
 }
 
+/// `immediate-uid`, `immediate-gid`: this very process, before it does anything else.
+///
+/// # Errors
+/// No such user, or the kernel refuses.
+pub fn take_at_once(p: &Privileges) -> Result<()> {
+    let (uid, gid) = (p.immediate_uid.clone(), p.immediate_gid.clone());
+    let wanted = identity(&Privileges { uid, gid, no_initgroups: p.no_initgroups, ..Privileges::default() }).context("immediate-uid")?;
+    wanted.map_or(Ok(()), |identity| identity.take(None)).context("immediate-uid")
+}
+
 /// `None`: who we are already.
 fn identity(p: &Privileges) -> Result<Option<Identity>> {
     if p.uid.is_none() && p.gid.is_none() && p.add_gid.is_empty() {

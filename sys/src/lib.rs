@@ -5,6 +5,7 @@
 
 pub mod caps;
 pub mod counting;
+pub mod crash;
 pub mod environ;
 pub mod fork;
 pub mod interrupt;

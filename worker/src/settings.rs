@@ -181,6 +181,9 @@ pub struct Process {
     pub threads: u32,
     pub threads_stacksize_kib: u32,
     pub lazy_apps: bool,
+    /// `worker-exec`, and `worker-exec2` after the post-fork hooks: what each worker becomes, for `/bin/sh`.
+    pub worker_exec: Option<String>,
+    pub worker_exec2: Option<String>,
     pub lazy: bool,
     /// `need-app`; `None`: on if an app is named.
     pub need_app: Option<bool>,
@@ -226,6 +229,8 @@ impl Default for Process {
             threads: 1,
             threads_stacksize_kib: 0,
             lazy_apps: false,
+            worker_exec: None,
+            worker_exec2: None,
             lazy: false,
             need_app: None,
             die_on_term: None,
@@ -367,6 +372,9 @@ pub struct Privileges {
     /// Name or number, as configured.
     pub uid: Option<String>,
     pub gid: Option<String>,
+    /// `immediate-uid`, `immediate-gid`: of the master.
+    pub immediate_uid: Option<String>,
+    pub immediate_gid: Option<String>,
     pub add_gid: Vec<String>,
     pub no_initgroups: bool,
     pub drop_after_init: bool,

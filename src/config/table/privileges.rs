@@ -12,8 +12,8 @@ const REFORK: &str = "the zygote is a process of its own already";
 pub static OPTIONS: &[Spec] = &[
     text("uid", &[], "user (name or number) of the app", Status::Done(uid)),
     text("gid", &[], "group (name or number) of the app", Status::Done(gid)),
-    text("immediate-uid", &[], "as uid, before anything else", refused("use `uid`")),
-    text("immediate-gid", &[], "as gid, before anything else", refused("use `gid`")),
+    text("immediate-uid", &[], "whom the master itself is to be, before anything else", set_text!(privileges.immediate_uid)),
+    text("immediate-gid", &[], "group of the master itself, before anything else", set_text!(privileges.immediate_gid)),
     list("add-gid", &[], "one more group of the app", add_text!(privileges.add_gid)),
     flag("no-initgroups", &[], "leave the user's other groups out", set_flag!(privileges.no_initgroups)),
     flag("drop-after-init", &[], "drop privileges once the language has started", set_flag!(privileges.drop_after_init)),

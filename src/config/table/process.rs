@@ -3,8 +3,7 @@
 use imperator_worker::settings::{CheaperAlgorithm, Settings};
 
 use super::{
-    Kind, Spec, Status, add_text, flag, int, later, list, long, maybe_int, no_effect, refused, set_flag, set_number, set_some_number,
-    set_text, text,
+    Kind, Spec, Status, add_text, flag, int, later, list, long, maybe_int, no_effect, set_flag, set_number, set_some_number, set_text, text,
 };
 use crate::config::values;
 
@@ -21,7 +20,12 @@ pub static OPTIONS: &[Spec] = &[
         set_number!(process.threads_stacksize_kib),
     ),
     flag("enable-threads", &[], "the app's own threads run", no_effect("they always do")).short('T'),
-    flag("no-threads-wait", &[], "do not wait for other threads at the end", later("make the app's own threads daemon threads")),
+    flag(
+        "no-threads-wait",
+        &[],
+        "do not wait for other threads at the end",
+        no_effect("idle request threads are never waited for, and busy ones by `worker-reload-mercy` only"),
+    ),
     flag("lazy-apps", &[], "load the app in each worker, not once before the fork", set_flag!(process.lazy_apps)),
     flag("lazy", &[], "as lazy-apps", Status::Done(lazy)),
     Spec::new(Kind::OptionalFlag, "need-app", &[], "no app, no start: exit code 22 (on if an app is named)", Status::Done(need_app)),
@@ -46,8 +50,8 @@ pub static OPTIONS: &[Spec] = &[
     list("env", &[], "K=V: an environment variable of the app; K alone removes it", Status::Done(env)),
     list("ienv", &[], "as env, at once", Status::Done(env)),
     list("unenv", &[], "remove an environment variable", add_text!(process.unenv)),
-    list("envdir", &[], "environment variables from a directory, one a file", later("use `env` with @(FILE)")),
-    list("early-envdir", &[], "as envdir, at once", later("use `env` with @(FILE)")),
+    list("envdir", &[], "environment variables from a directory, one a file; an empty file removes its variable", Status::Done(envdir)),
+    list("early-envdir", &[], "as envdir", Status::Done(envdir)),
     list("master-fifo", &[], "a named pipe that takes one-letter commands", add_text!(process.master_fifo)).with_master(),
     int("cpu-affinity", &[], "CPUs a worker, round robin", set_number!(process.cpu_affinity)),
     int("prio", &[], "nice value of all processes", Status::Done(nice)),
@@ -158,8 +162,8 @@ pub static OPTIONS: &[Spec] = &[
     int("ugreen-stacksize", &[], "pages of their stacks", later(THREADS)),
     text("loop", &[], "the event loop of workers", later(THREADS)),
     flag("loop-list", &["loops-list"], "print the event loops", later("there is one")),
-    text("worker-exec", &[], "each worker runs this program", refused("run it by `attach-daemon`, or as a service of its own")),
-    text("worker-exec2", &[], "as worker-exec, after the post-fork hooks", refused("run it as a service of its own")),
+    text("worker-exec", &[], "each worker becomes this program, with the first socket as its descriptor 0", set_text!(process.worker_exec)),
+    text("worker-exec2", &[], "as worker-exec, after the post-fork hooks", set_text!(process.worker_exec2)),
     int("check-interval", &[], "seconds between the master's checks", no_effect("the master wakes up when something happens")),
     flag("force-gateway", &[], "run gateways without a master", later("there is no gateway")),
     flag("use-abort", &[], "call abort() at a crash", no_effect("a crash dumps core as the system's limits say")),
@@ -220,6 +224,25 @@ fn env(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
         Some(pair) if pair.find('=').is_some_and(|at| at > 0) => settings.process.env.push(pair),
         Some(name) => settings.process.unenv.push(name),
         None => {}
+    }
+    Ok(())
+}
+
+/// What a file holds, without the blanks at its end, is the value.
+fn envdir(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
+    let Some(directory) = values::text(value)? else { return Ok(()) };
+    let failed = |e: std::io::Error| format!("{directory}: {e}");
+    for file in std::fs::read_dir(&directory).map_err(failed)? {
+        let file = file.map_err(failed)?;
+        let name = file.file_name().into_string().map_err(|name| format!("{directory}: {} is no UTF-8", name.display()))?;
+        if name.starts_with('.') || name.contains('=') || !file.path().is_file() {
+            continue;
+        }
+        let text = std::fs::read_to_string(file.path()).map_err(|e| format!("{directory}/{name}: {e}"))?;
+        match text.trim_end() {
+            "" => settings.process.unenv.push(name),
+            text => settings.process.env.push(format!("{name}={text}")),
+        }
     }
     Ok(())
 }

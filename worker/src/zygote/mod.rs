@@ -53,6 +53,7 @@ pub(crate) fn os<T>(what: &'static str, done: Result<T, impl Into<std::io::Error
 pub fn begin(boot: Boot) -> Result<&'static Host, ZygoteError> {
     let host = Host::install(boot)?;
     diag::install(host.boot.settings.log.date.as_deref());
+    os("signals", imperator_sys::crash::tell())?;
     if host.boot.role == Role::Zygote {
         os("signals", imperator_sys::signals::calm())?;
         os("the process's name", prctl::set_name(c"zygote"))?;

@@ -4,11 +4,12 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use imperator_sys::signals;
+use imperator_sys::{process, signals, spawn};
 use nix::sys::prctl;
 
 use super::{Load, Zygote, ZygoteError, os};
 use crate::control::{FromWorker, Role, exit};
+use crate::host::Host;
 use crate::scoreboard::Scoreboard;
 use crate::{Link, WorkerConfig, procname, serve};
 
@@ -27,9 +28,15 @@ impl Zygote<'_> {
             link.tell(&FromWorker::Started);
         }
         host.become_worker(worker, link.clone());
+        if let Some(command) = &settings.process.worker_exec {
+            return become_program(host, command);
+        }
         self.runtime.forked(worker)?;
         if let Some(code) = self.phase("post-fork") {
             return Ok(code);
+        }
+        if let Some(command) = &settings.process.worker_exec2 {
+            return become_program(host, command);
         }
         self.runtime.post_fork();
         if settings.process.lazy_apps
@@ -80,5 +87,25 @@ impl Zygote<'_> {
             ("accepting1-once", worker == 1, false),
         ];
         phases.into_iter().filter(|(_, mine, always)| *mine && (*always || first_life)).find_map(|(phase, ..)| self.phase(phase))
+    }
+}
+
+/// `worker-exec`: another program takes the worker's place, with the first socket as its descriptor 0. Returns only if that fails.
+fn become_program(host: &Host, command: &str) -> Result<i32, ZygoteError> {
+    let Some(listener) = host.take_listeners().into_iter().next() else {
+        return Err(ZygoteError::Runtime("worker-exec: there is no socket for the program".into()));
+    };
+    // Programs that get their socket so wait in accept().
+    os("worker-exec", process::set_nonblocking(listener.as_fd(), false))?;
+    os("worker-exec", process::redirect(listener.as_fd(), 0))?;
+    let _ = host.tell_master(&FromWorker::Accepting { apps: vec![] });
+    os("worker-exec", spawn::default_signals())?;
+    // Where it is one command it is to be this very process, which the master signals.
+    let simple = !command.contains([';', '&', '|', '\n']);
+    let line = if simple { format!("exec {command}") } else { command.to_owned() };
+    let line = CString::new(line).map_err(|e| ZygoteError::Runtime(format!("worker-exec: {e}")))?;
+    match nix::unistd::execv(c"/bin/sh", &[c"/bin/sh", c"-c", &line]) {
+        Ok(never) => match never {},
+        Err(error) => os("worker-exec: /bin/sh", Err(error)),
     }
 }
