@@ -164,6 +164,7 @@ impl Shell {
             self.finish_jobs();
         }
         self.clients.tick(now_ms);
+        self.dashboard.iter_mut().for_each(|d| d.tick(now_ms));
     }
 }
 

@@ -8,6 +8,7 @@ mod aside;
 mod child;
 pub mod command;
 pub mod core;
+mod dashboard;
 mod demand;
 mod hearing;
 mod inquiry;

@@ -27,6 +27,8 @@ pub enum What {
     Said(Key),
     /// Operators and programs that ask us.
     Clients,
+    /// Browsers.
+    Dashboard,
 }
 
 /// The set. A name is in it once at most.

@@ -21,8 +21,9 @@ use nix::sys::stat::{Mode, umask};
 use super::Place;
 use super::above::Above;
 use super::aside::Asides;
-use super::command::{Door, Jobs, Server};
+use super::command::{Door, Jobs, Limits, Server};
 use super::core::{Core, Policy};
+use super::dashboard::Dashboard;
 use super::inquiry::Inquiry;
 use super::outlet::Place as LogPlace;
 use super::poller::{Poller, What};
@@ -145,6 +146,7 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
         .map(|address| StatsServer::bind("emperor-stats", address, if settings.stats.http { Style::Http } else { Style::Bare }))
         .transpose()?;
     let clients = doors(options)?;
+    let dashboard = Dashboard::open(settings)?;
     if let Some(path) = &options.pidfile {
         std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("emperor-pidfile {path}"))?;
     }
@@ -185,6 +187,7 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
         inquiry: Inquiry::default(),
         clients,
         jobs: Jobs::default(),
+        dashboard,
         chatter: BTreeMap::new(),
         since: super::shell::now().seconds(),
         descriptors: raise_descriptors(),
@@ -210,7 +213,8 @@ impl Shell {
     fn socket_files(&self, start_dir: &Path) -> Vec<PathBuf> {
         let address = self.settings.emperor.stats.as_deref().map(Address::parse);
         let stats = if let Some(Ok(Address::Unix(path))) = address { Some(start_dir.join(path)) } else { None };
-        self.clients.paths().map(Path::to_path_buf).chain(stats).collect()
+        let dashboard = self.dashboard.iter().flat_map(Dashboard::paths);
+        self.clients.paths().chain(dashboard).map(Path::to_path_buf).chain(stats).collect()
     }
 
     /// The log master's lines are taken in our loop.
@@ -230,6 +234,9 @@ impl Shell {
             self.poller.readable(stats.as_fd(), What::Stats)?;
         }
         self.poller.readable(self.clients.fd(), What::Clients)?;
+        if let Some(dashboard) = &self.dashboard {
+            self.poller.readable(dashboard.fd(), What::Dashboard)?;
+        }
         if let Some(above) = &self.above {
             self.poller.readable(above.fd(), What::Above)?;
             above.report();
@@ -259,11 +266,11 @@ fn policy(settings: &Settings) -> Policy {
 
 /// Where operators and programs may ask.
 fn doors(options: &Emperor) -> anyhow::Result<Server> {
-    let mut server = Server::new()?;
-    let wanted = [(Door::Command, &options.command_socket), (Door::Prometheus, &options.stats_prometheus)];
-    for (door, address) in wanted {
+    let mut server = Server::new(Limits::OPERATORS)?;
+    let wanted = [(Door::Command, &options.command_socket, Some(0o600)), (Door::Prometheus, &options.stats_prometheus, None)];
+    for (door, address, mode) in wanted {
         if let Some(address) = address {
-            server.open(door, address, None)?;
+            server.open(door, address, mode, None)?;
         }
     }
     Ok(server)

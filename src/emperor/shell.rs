@@ -21,6 +21,7 @@ use super::above::{Above, Order};
 use super::aside::Asides;
 use super::command::{Jobs, Server};
 use super::core::{Action, Core, Exit, Key, Now};
+use super::dashboard::Dashboard;
 use super::demand::Demand;
 use super::hearing::Chatter;
 use super::inquiry::Inquiry;
@@ -62,6 +63,7 @@ pub struct Shell {
     /// Who asks us.
     pub(super) clients: Server,
     pub(super) jobs: Jobs,
+    pub(super) dashboard: Option<Dashboard>,
     /// How many bytes a vassal has sent of its own accord lately.
     pub(super) chatter: BTreeMap<Key, Chatter>,
     /// Of our start, seconds since 1970.
@@ -151,7 +153,8 @@ impl Shell {
         let time = now();
         let listening = [self.taps.next_deadline(time.ms), self.inquiry.next_deadline(), self.clients.next_deadline()];
         let own = [self.core.next_deadline(time), logs, scan, stats, self.asides.next_deadline(), watchdog];
-        own.into_iter().chain(listening).flatten().min()
+        let viewers = self.dashboard.as_ref().and_then(Dashboard::next_deadline);
+        own.into_iter().chain(listening).chain([viewers]).flatten().min()
     }
 
     fn serve(&mut self, what: What) {
@@ -167,6 +170,7 @@ impl Shell {
             What::Tap(number) => self.hear_lines(number),
             What::Said(key) => self.hear_answer(&key),
             What::Clients => self.serve_clients(),
+            What::Dashboard => self.serve_dashboard(),
         }
     }
 

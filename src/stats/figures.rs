@@ -23,7 +23,7 @@ pub struct Figures {
     pub tx: u64,
     /// Of all workers, bytes.
     pub rss: u64,
-    /// The same with shared pages by part; 0: it cannot be read.
+    /// The same with shared pages by part; 0: it cannot be read, or there was no time to read it of all.
     pub pss: u64,
     pub generation: u64,
     pub respawns: u64,
@@ -49,7 +49,7 @@ impl Figures {
             avg_rt_us: sum(&|w| w.avg_rt) / served,
             tx: sum(&|w| w.tx),
             rss: totals.memory.iter().fold(0, |n: u64, row| n.saturating_add(row.rss)),
-            pss: totals.memory.iter().fold(0, |n: u64, row| n.saturating_add(row.pss.unwrap_or(0))),
+            pss: totals.memory.iter().try_fold(0, |n: u64, row| row.pss.map(|pss| n.saturating_add(pss))).unwrap_or(0),
             generation: totals.extra.generation,
             respawns: sum(&|w| w.respawn_count),
         }
@@ -75,10 +75,12 @@ mod tests {
         let workers =
             vec![row(1, "busy", 100), row(2, "idle", 200), row(3, "idle", 0), WorkerRow { id: 4, status: "cheap", ..WorkerRow::default() }];
         let snapshot = Snapshot { workers, listen_queue: 7, ..Snapshot::default() };
-        let memory = vec![WorkerMemory { worker: 1, rss: 10, pss: Some(4) }, WorkerMemory { worker: 2, rss: 10, pss: None }];
+        let memory = vec![WorkerMemory { worker: 1, rss: 10, pss: Some(4) }, WorkerMemory { worker: 2, rss: 10, pss: Some(3) }];
         let totals = Totals { memory, extra: Extra { generation: 3, ..Extra::default() }, ..Totals::default() };
         let figures = Figures::of(&snapshot, &totals);
         assert_eq!((figures.workers, figures.busy, figures.idle, figures.queue, figures.errors), (3, 1, 2, 7, 3));
-        assert_eq!((figures.avg_rt_us, figures.rss, figures.pss, figures.generation, figures.requests), (150, 20, 4, 3, u64::MAX));
+        assert_eq!((figures.avg_rt_us, figures.rss, figures.pss, figures.generation, figures.requests), (150, 20, 7, 3, u64::MAX));
+        let unread = vec![WorkerMemory { worker: 1, rss: 10, pss: Some(4) }, WorkerMemory { worker: 2, rss: 10, pss: None }];
+        assert_eq!(Figures::of(&snapshot, &Totals { memory: unread, ..Totals::default() }).pss, 0, "a part would be taken for the whole");
     }
 }

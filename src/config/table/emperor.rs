@@ -22,6 +22,25 @@ pub static OPTIONS: &[Spec] = &[
         set_text!(emperor.command_socket),
     ),
     text(
+        "emperor-dashboard",
+        &[],
+        "an address at which a browser sees all vassals; it shows and changes nothing",
+        set_text!(emperor.dashboard),
+    ),
+    list("emperor-dashboard-host", &[], "one more name by which browsers reach the dashboard", add_text!(emperor.dashboard_host)),
+    text(
+        "emperor-dashboard-secret",
+        &[],
+        "a file (mode 600) whose first line viewers of the dashboard have to know",
+        set_text!(emperor.dashboard_secret),
+    ),
+    flag(
+        "emperor-dashboard-actions",
+        &[],
+        "the dashboard can reload, stop and start vassals; needs emperor-dashboard-secret",
+        set_flag!(emperor.dashboard_actions),
+    ),
+    text(
         "vassal-log",
         &["vassals-log"],
         "where vassals' output goes: stderr (marked with their names), inherit, a directory, or a path with %n",

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use imperator_protocol::response::reason;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
-
-use super::wish::LONGEST;
 
 /// Bytes of lines that may wait for a follower who reads slowly.
 const BACKLOG: usize = 256 * 1024;
@@ -17,8 +16,10 @@ const BACKLOG: usize = 256 * 1024;
 pub enum Talk {
     /// One line of JSON.
     Json,
-    /// HTTP: the head of a request.
+    /// HTTP: the path of a request.
     Http,
+    /// HTTP: all of its head.
+    Head,
 }
 
 /// What it waits for.
@@ -36,8 +37,12 @@ pub struct Client {
     stream: OwnedFd,
     talk: Talk,
     stage: Stage,
+    /// Bytes of its request at most.
+    longest: usize,
     request: Vec<u8>,
     out: VecDeque<u8>,
+    /// What follows it, shared with others, and how much of that is out.
+    body: (Rc<str>, usize),
     lost: u64,
     /// `Now::ms`; `None`: it may stay.
     pub deadline: Option<u64>,
@@ -50,14 +55,21 @@ pub enum Next {
     Write,
     /// Nothing, unless it leaves.
     Rest,
-    /// This was its request: the line, or the path.
+    /// This was its request: the line, the path, or the head.
     Asks(Vec<u8>),
     Close,
 }
 
 impl Client {
-    pub fn new(stream: OwnedFd, talk: Talk, deadline: u64) -> Self {
-        Self { stream, talk, stage: Stage::Reading, request: vec![], out: VecDeque::new(), lost: 0, deadline: Some(deadline) }
+    pub fn new(stream: OwnedFd, talk: Talk, longest: usize, deadline: u64) -> Self {
+        let body = ("".into(), 0);
+        let (request, out) = (vec![], VecDeque::new());
+        Self { stream, talk, stage: Stage::Reading, longest, request, out, body, lost: 0, deadline: Some(deadline) }
+    }
+
+    /// Whether it has not even asked.
+    pub fn is_silent(&self) -> bool {
+        self.stage == Stage::Reading
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -90,7 +102,7 @@ impl Client {
                 self.stage = Stage::Waiting;
                 return Next::Asks(request);
             }
-            if self.request.len() > LONGEST {
+            if self.request.len() > self.longest {
                 return Next::Close;
             }
         }
@@ -99,11 +111,23 @@ impl Client {
     fn complete(&self) -> Option<Vec<u8>> {
         match self.talk {
             Talk::Json => self.request.iter().position(|b| *b == b'\n').map(|end| self.request[..end].to_vec()),
-            Talk::Http => {
-                let ends = |pattern: &[u8]| self.request.windows(pattern.len()).any(|w| w == pattern);
-                (ends(b"\r\n\r\n") || ends(b"\n\n")).then(|| path(&self.request))
-            }
+            Talk::Http => self.is_head().then(|| path(&self.request)),
+            Talk::Head => self.is_head().then(|| self.request.clone()),
         }
+    }
+
+    fn is_head(&self) -> bool {
+        let ends = |pattern: &[u8]| self.request.windows(pattern.len()).any(|w| w == pattern);
+        ends(b"\r\n\r\n") || ends(b"\n\n")
+    }
+
+    /// The whole answer, whose head its maker knows best.
+    pub fn answer_with(&mut self, head: &str, body: Rc<str>, deadline: u64) -> Next {
+        self.out.extend(head.as_bytes());
+        self.body = (body, 0);
+        self.stage = Stage::Leaving;
+        self.deadline = Some(deadline);
+        self.flush()
     }
 
     /// The whole answer.
@@ -144,9 +168,16 @@ impl Client {
     }
 
     fn flush(&mut self) -> Next {
-        while !self.out.is_empty() {
+        loop {
+            let (body, sent) = &mut self.body;
             let (front, _) = self.out.as_slices();
-            match send(std::os::fd::AsRawFd::as_raw_fd(&self.stream), front, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+            let is_body = front.is_empty();
+            let part = if is_body { &body.as_bytes()[*sent..] } else { front };
+            if part.is_empty() {
+                break;
+            }
+            match send(std::os::fd::AsRawFd::as_raw_fd(&self.stream), part, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+                Ok(n) if is_body => *sent += n,
                 Ok(n) => drop(self.out.drain(..n)),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Next::Write,
@@ -171,12 +202,13 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
+    use super::super::wish::LONGEST;
     use super::*;
 
     fn client(talk: Talk) -> (Client, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Client::new(ours.into(), talk, 1000), theirs)
+        (Client::new(ours.into(), talk, LONGEST, 1000), theirs)
     }
 
     #[test]
@@ -212,6 +244,23 @@ mod tests {
         let mut text = String::new();
         peer.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("HTTP/1.0 404 Not Found\r\n") && text.ends_with("Content-Length: 2\r\n\r\nno"), "{text}");
+    }
+
+    #[test]
+    fn a_shared_body_follows_its_head_as_fast_as_it_is_read() {
+        let (mut client, mut peer) = client(Talk::Head);
+        peer.write_all(b"GET / HTTP/1.1\r\nA: b\r\n\r\n").unwrap();
+        assert_eq!(client.step(), Next::Asks(b"GET / HTTP/1.1\r\nA: b\r\n\r\n".to_vec()));
+        let body: Rc<str> = "x".repeat(1 << 20).into();
+        assert_eq!(client.answer_with("head ", body.clone(), 9), Next::Write);
+        peer.set_nonblocking(true).unwrap();
+        let (mut got, mut chunk) = (vec![], vec![0; 65536]);
+        while got.len() < 5 + body.len() {
+            got.extend(peer.read(&mut chunk).map(|n| chunk[..n].to_vec()).unwrap_or_default());
+            client.step();
+        }
+        assert_eq!(client.step(), Next::Close);
+        assert!(got.starts_with(b"head x") && got[5..] == *body.as_bytes());
     }
 
     #[test]

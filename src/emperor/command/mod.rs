@@ -11,10 +11,9 @@ mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use server::{Door, Server};
+pub use server::{Door, Limits, Request, Server};
 
 use self::say::{Beside, Done, Failed, Followed, Log, Ps, json};
-use self::server::Request;
 use self::wish::Wish;
 use super::core::{Core, Key, Now, Outcome, Vassal};
 use super::inquiry::Said;
@@ -48,17 +47,22 @@ enum Gather {
     Metrics,
     /// Those of all.
     AllMetrics,
+    /// What [`Gather::Ps`] is, for the dashboard.
+    Estate,
 }
 
 impl Gather {
     fn question(self) -> Question {
         match self {
-            Self::Ps => Question::Figures,
+            Self::Ps | Self::Estate => Question::Figures,
             Self::Stats => Question::Stats,
             Self::Metrics | Self::AllMetrics => Question::Prometheus,
         }
     }
 }
+
+/// What an operator may order of one vassal.
+pub(super) type Order = fn(&mut Core, Now, &str) -> Outcome;
 
 /// Answers that are being made, and who follows which log.
 #[derive(Default)]
@@ -85,6 +89,7 @@ impl Shell {
             },
             Door::Prometheus if request.text == b"/metrics" => self.gather(client, Gather::AllMetrics, None),
             Door::Prometheus => self.clients.answer(client, 404, TEXT, "metrics are at /metrics\n", now().ms),
+            Door::Dashboard => {} // has a server of its own
         }
     }
 
@@ -120,31 +125,44 @@ impl Shell {
         self.clients.answer(client, 200, JSON, &json(value), now().ms);
     }
 
-    fn order(&mut self, client: u64, name: &str, order: fn(&mut Core, Now, &str) -> Outcome) {
-        let outcome = self.core.find(name).and_then(|id| order(&mut self.core, now(), &id));
-        match outcome {
-            Ok((done, actions)) => {
-                tracing::info!("[emperor] an operator: {done}");
-                self.act(actions);
-                self.reply(client, &Done { done });
-            }
+    fn order(&mut self, client: u64, name: &str, order: Order) {
+        match self.carry_out_order("an operator", name, order) {
+            Ok(done) => self.reply(client, &Done { done }),
             Err(error) => self.reply(client, &Failed { error }),
         }
     }
 
+    /// What was done, or why nothing was. `who`: for the log.
+    pub(super) fn carry_out_order(&mut self, who: &str, name: &str, order: Order) -> Result<String, String> {
+        let id = self.core.find(name)?;
+        let (done, actions) = order(&mut self.core, now(), &id)?;
+        tracing::info!("[emperor] {who}: {done}");
+        self.act(actions);
+        Ok(done)
+    }
+
     fn explain(&mut self, client: u64, name: &str) {
-        let text = self.core.find(name).and_then(|id| {
+        match self.why(name) {
+            Ok(text) => self.clients.answer(client, 200, JSON, &text, now().ms),
+            Err(error) => self.reply(client, &Failed { error }),
+        }
+    }
+
+    /// The JSON of `why`.
+    pub(super) fn why(&self, name: &str) -> Result<String, String> {
+        self.core.find(name).and_then(|id| {
             let key = Key::vassal(&id);
             let Some(vassal) = self.core.vassals.get(&key) else {
                 return say::refused(&self.core).find(|row| row.name == id).map(|row| json(&row)).ok_or_else(|| format!("{id} is gone"));
             };
             let log = self.taps.file(&id, &self.directory_of(&key));
             Ok(json(&say::why(&key, vassal, now(), self.beside(&key, vassal), log.as_deref())))
-        });
-        match text {
-            Ok(text) => self.clients.answer(client, 200, JSON, &text, now().ms),
-            Err(error) => self.reply(client, &Failed { error }),
-        }
+        })
+    }
+
+    /// Asks the vassals for the dashboard.
+    pub(super) fn gather_estate(&mut self) {
+        self.gather(0, Gather::Estate, None);
     }
 
     fn show_log(&mut self, client: u64, name: &str, follow: bool) {
@@ -228,6 +246,10 @@ impl Shell {
             Gather::Ps => {
                 let ps = self.ps(job);
                 self.reply(job.client, &ps);
+            }
+            Gather::Estate => {
+                let ps = self.ps(job);
+                self.show_estate(ps);
             }
             Gather::Stats => match one().map(|text| serde_json::from_str::<serde_json::Value>(text)) {
                 Some(Ok(value)) => self.reply(job.client, &value),

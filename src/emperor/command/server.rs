@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
@@ -13,14 +14,25 @@ use nix::sys::socket::{getsockopt, sockopt};
 use super::client::{Client, Next, Talk};
 use crate::sockets::Address;
 
-/// Clients at a time; one more takes the place of the oldest.
-const CLIENTS: usize = 64;
-/// How long one may take to ask, and to take its answer.
-const PATIENCE_MS: u64 = 4000;
 /// How long listeners are left alone when descriptors run out.
 const REST_MS: u64 = 1000;
 /// Clients count from here among the epoll events; below are doors.
 const FIRST_CLIENT: u64 = 1 << 16;
+
+/// What a server bears.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Clients at a time; one more takes the place of the oldest that has not asked yet, or else of the oldest.
+    pub clients: usize,
+    /// How long one may take to ask, and to take its answer.
+    pub patience_ms: u64,
+    /// Bytes of a request.
+    pub request: usize,
+}
+
+impl Limits {
+    pub const OPERATORS: Self = Self { clients: 64, patience_ms: 4000, request: super::wish::LONGEST };
+}
 
 /// Where one asks, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -29,6 +41,8 @@ pub enum Door {
     Command,
     /// `emperor-stats-prometheus`.
     Prometheus,
+    /// `emperor-dashboard`.
+    Dashboard,
 }
 
 impl Door {
@@ -36,6 +50,7 @@ impl Door {
         match self {
             Self::Command => "emperor-command-socket",
             Self::Prometheus => "emperor-stats-prometheus",
+            Self::Dashboard => "emperor-dashboard",
         }
     }
 
@@ -43,6 +58,7 @@ impl Door {
         match self {
             Self::Command => Talk::Json,
             Self::Prometheus => Talk::Http,
+            Self::Dashboard => Talk::Head,
         }
     }
 }
@@ -60,12 +76,13 @@ struct Open {
 pub struct Request {
     pub client: u64,
     pub door: Door,
-    /// The line, or the path.
+    /// The line, the path, or the head.
     pub text: Vec<u8>,
 }
 
 pub struct Server {
     epoll: Epoll,
+    limits: Limits,
     doors: Vec<Open>,
     /// By age.
     clients: BTreeMap<u64, (Door, Client)>,
@@ -74,16 +91,16 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new() -> nix::Result<Self> {
+    pub fn new(limits: Limits) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self { epoll, doors: vec![], clients: BTreeMap::new(), next: FIRST_CLIENT, resting_until: None })
+        Ok(Self { epoll, limits, doors: vec![], clients: BTreeMap::new(), next: FIRST_CLIENT, resting_until: None })
     }
 
-    /// Opens a door; `kept` is its listener of the life before.
+    /// Opens a door; `kept` is its listener of the life before, `mode` the permissions of its file, if it is one.
     ///
     /// # Errors
     /// The address cannot be had, or nobody could tell there who asks.
-    pub fn open(&mut self, door: Door, address: &str, kept: Option<OwnedFd>) -> anyhow::Result<()> {
+    pub fn open(&mut self, door: Door, address: &str, mode: Option<u32>, kept: Option<OwnedFd>) -> anyhow::Result<()> {
         let option = door.option();
         let parsed = Address::parse(address).with_context(|| format!("{option} = {address}"))?;
         if door == Door::Command && !matches!(parsed, Address::Unix(_) | Address::Abstract(_)) {
@@ -94,8 +111,8 @@ impl Server {
             Some(listener) => listener,
             None => crate::stats::listen(option, address)?,
         };
-        if let Some(path) = path.as_ref().filter(|_| door == Door::Command) {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        if let (Some(path), Some(mode)) = (&path, mode) {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
             std::fs::set_permissions(path, mode).with_context(|| format!("{option} = {address}"))?;
         }
         self.epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, self.doors.len() as u64))?;
@@ -159,9 +176,9 @@ impl Server {
     }
 
     fn welcome(&mut self, door: Door, stream: OwnedFd, now_ms: u64) {
-        let client = Client::new(stream, door.talk(), now_ms + PATIENCE_MS);
-        if self.clients.len() >= CLIENTS {
-            self.clients.pop_first();
+        let client = Client::new(stream, door.talk(), self.limits.request, now_ms + self.limits.patience_ms);
+        if self.clients.len() >= self.limits.clients {
+            self.make_room();
         }
         if self.epoll.add(client.fd(), EpollEvent::new(EpollFlags::EPOLLIN, self.next)).is_ok() {
             self.clients.insert(self.next, (door, client));
@@ -169,8 +186,16 @@ impl Server {
         }
     }
 
+    fn make_room(&mut self) {
+        let silent = self.clients.iter().find(|(_, (_, client))| client.is_silent()).map(|(id, _)| *id);
+        match silent {
+            Some(id) => drop(self.clients.remove(&id)),
+            None => drop(self.clients.pop_first()),
+        }
+    }
+
     fn rest(&mut self, now_ms: u64) {
-        self.clients.pop_first();
+        self.make_room();
         self.resting_until = Some(now_ms + REST_MS);
         for open in &self.doors {
             let _ = self.epoll.delete(&open.listener);
@@ -198,7 +223,14 @@ impl Server {
     /// The answer to a request; a client that has left gets none.
     pub fn answer(&mut self, id: u64, status: u16, kind: &str, body: &str, now_ms: u64) {
         let Some((_, client)) = self.clients.get_mut(&id) else { return };
-        let next = client.answer(status, kind, body, now_ms + PATIENCE_MS);
+        let next = client.answer(status, kind, body, now_ms + self.limits.patience_ms);
+        self.settle(id, &next);
+    }
+
+    /// The same with a head of the caller's, and a body that many get.
+    pub fn answer_with(&mut self, id: u64, head: &str, body: Rc<str>, now_ms: u64) {
+        let Some((_, client)) = self.clients.get_mut(&id) else { return };
+        let next = client.answer_with(head, body, now_ms + self.limits.patience_ms);
         self.settle(id, &next);
     }
 
@@ -254,8 +286,8 @@ mod tests {
 
     fn server() -> (Server, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let mut server = Server::new().unwrap();
-        server.open(Door::Command, dir.path().join("c").to_str().unwrap(), None).unwrap();
+        let mut server = Server::new(Limits::OPERATORS).unwrap();
+        server.open(Door::Command, dir.path().join("c").to_str().unwrap(), Some(0o600), None).unwrap();
         (server, dir)
     }
 
@@ -281,8 +313,8 @@ mod tests {
         let (mut server, dir) = server();
         let silent = UnixStream::connect(dir.path().join("c")).unwrap();
         server.on_ready(0);
-        assert_eq!(server.next_deadline(), Some(PATIENCE_MS));
-        server.tick(PATIENCE_MS);
+        assert_eq!(server.next_deadline(), Some(Limits::OPERATORS.patience_ms));
+        server.tick(Limits::OPERATORS.patience_ms);
         assert!(!server.has(FIRST_CLIENT));
         let mut follower = UnixStream::connect(dir.path().join("c")).unwrap();
         follower.write_all(b"x\n").unwrap();
@@ -296,8 +328,24 @@ mod tests {
     }
 
     #[test]
+    fn when_all_places_are_taken_one_who_says_nothing_has_to_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c");
+        let mut server = Server::new(Limits { clients: 2, ..Limits::OPERATORS }).unwrap();
+        server.open(Door::Command, path.to_str().unwrap(), Some(0o600), None).unwrap();
+        let mut first = UnixStream::connect(&path).unwrap();
+        first.write_all(b"x\n").unwrap();
+        server.on_ready(0);
+        assert_eq!(server.on_ready(0).len(), 1);
+        let others: Vec<UnixStream> = (0..2).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        server.on_ready(0);
+        assert!(server.has(FIRST_CLIENT) && !server.has(FIRST_CLIENT + 1) && server.has(FIRST_CLIENT + 2));
+        drop(others);
+    }
+
+    #[test]
     fn commands_are_not_taken_from_a_network() {
-        let error = Server::new().unwrap().open(Door::Command, "127.0.0.1:0", None).unwrap_err().to_string();
+        let error = Server::new(Limits::OPERATORS).unwrap().open(Door::Command, "127.0.0.1:0", None, None).unwrap_err().to_string();
         assert!(error.contains("unix socket"), "{error}");
     }
 }

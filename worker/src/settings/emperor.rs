@@ -15,6 +15,14 @@ pub struct Emperor {
     pub stats_prometheus: Option<String>,
     /// `emperor-command-socket`: where `imperator ps` and the like ask.
     pub command_socket: Option<String>,
+    /// `emperor-dashboard`: where the estate is a web page.
+    pub dashboard: Option<String>,
+    /// More names by which browsers may call it.
+    pub dashboard_host: Vec<String>,
+    /// The file with what viewers must know.
+    pub dashboard_secret: Option<String>,
+    /// Whether the page may reload, stop and start vassals.
+    pub dashboard_actions: bool,
     /// `vassal-log`: `stderr` (also if there is none), `inherit`, a directory, or a path with `%n`.
     pub vassal_log: Option<String>,
     /// Bytes of such a file before it is moved aside; 0: any.
@@ -65,6 +73,10 @@ impl Default for Emperor {
             stats: None,
             stats_prometheus: None,
             command_socket: None,
+            dashboard: None,
+            dashboard_host: vec![],
+            dashboard_secret: None,
+            dashboard_actions: false,
             vassal_log: None,
             vassal_log_maxsize: 10 << 20,
             vassal_log_limit: 1024,
