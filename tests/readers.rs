@@ -188,6 +188,16 @@ fn every_field_that_exporters_decode_is_there_with_its_type() {
     assert_eq!((decoded.workers.len(), decoded.workers[0].cores.len(), decoded.caches.len(), decoded.sockets.len()), (2, 2, 1, 1));
 }
 
+/// Names and types of the families that Prometheus' own parser finds; fails on a page that it refuses.
+fn parsed(server: &Server, page: &str) -> String {
+    std::fs::write(server.path("page"), page).expect("write");
+    let mut command = Command::new(venv().join("bin/python"));
+    let output = command.arg(repository().join("tests/fixtures/prometheus_page.py")).arg(server.path("page")).output().expect("python");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    said
+}
+
 #[test]
 fn prometheus_own_parser_reads_every_page() {
     let address = format!("127.0.0.1:{}", free_port());
@@ -196,18 +206,19 @@ fn prometheus_own_parser_reads_every_page() {
     uwsgi(&server.sock(), "/").expect("an answer");
     server.signal(Signal::SIGHUP);
     server.wait_log("generation 2 serves");
-    let page = server.path("page");
-    std::fs::write(&page, http(&address, "/metrics").expect("metrics").body).expect("write");
-    let output = Command::new(venv().join("bin/python"))
-        .arg(repository().join("tests/fixtures/prometheus_page.py"))
-        .arg(&page)
-        .output()
-        .expect("python");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
+    let page = http(&address, "/metrics").expect("metrics").text();
+    let said = parsed(&server, &page);
     for family in
         ["uwsgi_request_duration_seconds histogram", "uwsgi_my_sales_2 counter", "uwsgi_respawns counter", "uwsgi_cache_items gauge"]
     {
         assert!(said.lines().any(|line| line == family), "{family} in {said}");
     }
+
+    // The same of an estate, one of whose vassals writes what it likes.
+    let lies = "uwsgi_workers 7\nuwsgi_workers{vassal=\"a.ini\"} 7\n# TYPE uwsgi_my_sales_2 histogram\nuwsgi_x{y=\"\\q\"} 1\n# HELP uwsgi_up \\q\nnonsense\n";
+    let liar = format!("{page}{lies}");
+    let merged = imperator::stats::merge("", &[("a.ini", &page), ("b\".ini", &liar)]);
+    let said = parsed(&server, &merged);
+    assert!(said.lines().any(|line| line == "uwsgi_request_duration_seconds histogram"), "{said}");
+    assert!(merged.contains("uwsgi_workers{vassal=\"b\\\".ini\",exported_vassal=\"a.ini\"} 7\n"), "{merged}");
 }

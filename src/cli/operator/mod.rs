@@ -6,7 +6,6 @@
 
 mod ask;
 mod emperor;
-mod estate;
 mod instance;
 mod shown;
 mod table;

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub(super) use shown::{remark, word};
+
 use super::target::Emperor;
 use super::words::{Ask, Verb};
 use crate::cli::print;

@@ -51,7 +51,8 @@ fn cells(row: &Row, now: u64) -> Vec<String> {
     ]
 }
 
-fn word(state: State) -> &'static str {
+/// As it stands in tables.
+pub(in crate::cli::operator) fn word(state: State) -> &'static str {
     match state {
         State::Running => "running",
         State::Starting => "starting",
@@ -64,7 +65,7 @@ fn word(state: State) -> &'static str {
 }
 
 /// What was wrong last, in one line.
-fn remark(row: &Row, now: u64) -> String {
+pub(in crate::cli::operator) fn remark(row: &Row, now: u64) -> String {
     let text = match row.state {
         State::Throttled => {
             let next = row.next_try.map_or(0, |at| (at as u64).saturating_sub(now));

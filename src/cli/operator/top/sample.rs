@@ -1,9 +1,11 @@
 //! From two looks at counters to the rows of the screen.
 
 use super::super::ask::{Figures, Worker};
-use super::super::estate::{Estate, Vassal};
+use super::super::emperor::{remark, word};
 use super::super::shown::{bytes, micros, plain, span};
 use super::super::table::Side;
+use crate::emperor::command::say::{Ps, Row as Vassal};
+use crate::emperor::core::State;
 
 /// What was seen, and when.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +20,7 @@ pub(super) struct Look {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Seen {
     Instance(Figures),
-    Estate(Estate),
+    Estate(Ps),
 }
 
 /// A screen's worth.
@@ -180,12 +182,12 @@ fn of_worker(worker: &Worker, old: Option<&Worker>, requests: Option<f64>, elaps
 
 // -- an estate
 
-fn of_estate(before: Option<&Estate>, now: &Estate, elapsed: Option<u64>, epoch: u64) -> Board {
+fn of_estate(before: Option<&Ps>, now: &Ps, elapsed: Option<u64>, epoch: u64) -> Board {
     let old = |vassal: &Vassal| before?.vassals.iter().find(|old| old.name == vassal.name)?.figures.as_ref().map(|f| f.requests);
     let requests = |vassal: &Vassal| rate(old(vassal), vassal.figures.as_ref()?.requests, elapsed);
     let rates: Vec<Option<f64>> = now.vassals.iter().map(requests).collect();
     let all = total(rates.iter().copied());
-    let running = now.vassals.iter().filter(|v| v.state == "running").count();
+    let running = now.vassals.iter().filter(|v| v.state == State::Running).count();
     let sum =
         |of: fn(&crate::stats::Figures) -> u64| now.vassals.iter().filter_map(|v| v.figures.as_ref()).map(of).fold(0, u64::saturating_add);
     let summary = format!(
@@ -196,10 +198,15 @@ fn of_estate(before: Option<&Estate>, now: &Estate, elapsed: Option<u64>, epoch:
         sum(|f| f.busy),
         sum(|f| f.workers),
         bytes(sum(memory)),
-        span(epoch.saturating_sub(now.since))
+        span(epoch.saturating_sub(past(now.since)))
     );
     let rows = now.vassals.iter().zip(&rates).map(|(vassal, rate)| of_vassal(vassal, *rate, epoch)).collect();
     Board { summary, rate: all, columns: &VASSALS, rows }
+}
+
+/// Epoch seconds, of which none are before 1970.
+fn past(at: i64) -> u64 {
+    u64::try_from(at).unwrap_or(0)
 }
 
 fn memory(figures: &crate::stats::Figures) -> u64 {
@@ -210,11 +217,9 @@ fn of_vassal(vassal: &Vassal, requests: Option<f64>, epoch: u64) -> Row {
     let figures = vassal.figures.clone().unwrap_or_default();
     let has = vassal.figures.is_some();
     let or_dash = |text: String| if has { text } else { "-".into() };
-    let up = if vassal.since == 0 || vassal.state != "running" { 0 } else { epoch.saturating_sub(vassal.since) };
-    let retry = vassal.next_try.map(|at| format!("next try in {}; ", span(at.saturating_sub(epoch)))).unwrap_or_default();
-    let trouble = vassal.last_exit.as_deref().or(vassal.last_line.as_deref()).unwrap_or("");
-    let last = format!("{retry}{}", plain(trouble));
-    let (name, state) = (plain(&vassal.name), plain(&vassal.state));
+    let up = if vassal.since == 0 || vassal.state != State::Running { 0 } else { epoch.saturating_sub(past(vassal.since)) };
+    let last = remark(vassal, epoch);
+    let (name, state) = (plain(&vassal.name), word(vassal.state).to_owned());
     Row {
         keys: vec![
             Key::Text(name.clone()),
@@ -228,8 +233,8 @@ fn of_vassal(vassal: &Vassal, requests: Option<f64>, epoch: u64) -> Row {
             Key::Number(vassal.restarts as f64),
             Key::Text(last.clone()),
         ],
-        tone: match vassal.state.as_str() {
-            "throttled" => Tone::Ill,
+        tone: match vassal.state {
+            State::Throttled => Tone::Ill,
             _ if figures.busy > 0 => Tone::Busy,
             _ => Tone::Quiet,
         },
@@ -276,14 +281,21 @@ mod tests {
 
     #[test]
     fn a_vassal_without_figures_shows_none() {
-        let estate: Estate = serde_json::from_value(json!({ "pid": 1, "since": 40, "vassals": [
-            { "name": "a.ini", "state": "running", "since": 70, "figures": { "workers": 4, "busy": 2, "requests": 5, "rss": 2048, "pss": 1024, "avg_rt_us": 900 } },
-            { "name": "b.ini", "state": "throttled", "restarts": 8, "last_exit": "exit 1\u{1b}", "next_try": 105, "figures": null },
+        let vassal = |name: &str, state: &str, more: serde_json::Value| {
+            let mut row = json!({ "name": name, "state": state, "since": 70, "pid": null, "uid": 0, "gid": 0, "config": "", "restarts": 8,
+                "last_exit": null, "last_line": null, "next_try": null, "reason": null, "on_demand": null, "figures": null });
+            row.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            row
+        };
+        let figures = json!({ "workers": 4, "busy": 2, "requests": 5, "rss": 2048, "pss": 1024, "avg_rt_us": 900 });
+        let estate: Ps = serde_json::from_value(json!({ "version": "", "pid": 1, "since": 40, "sources": [], "vassals": [
+            vassal("a.ini", "running", json!({ "figures": figures, "restarts": 0 })),
+            vassal("b.ini", "throttled", json!({ "last_exit": "exit 1\u{1b}", "next_try": 105 })),
         ] }))
         .expect("an estate");
         let board = Board::of(None, &Look { at: 1, epoch: 100, seen: Seen::Estate(estate) });
         assert_eq!(board.rows[0].cells, ["a.ini", "running", "2/4", "0", "-", "900 us", "1.0 KiB", "30 s", "0", ""]);
-        assert_eq!(board.rows[1].cells, ["b.ini", "throttled", "-", "-", "-", "-", "-", "0 s", "8", "next try in 5 s; exit 1\\u{1b}"]);
+        assert_eq!(board.rows[1].cells, ["b.ini", "throttled", "-", "-", "-", "-", "-", "0 s", "8", "next try in 5 s: exit 1\\u{1b}"]);
         assert_eq!((board.rows[0].tone, board.rows[1].tone), (Tone::Busy, Tone::Ill));
         assert!(board.summary.contains("1 of 2 vassals running   2 of 4 workers busy   memory 1.0 KiB"), "{}", board.summary);
     }
