@@ -194,7 +194,12 @@ pub(super) fn take_over(held: Held, sockets: &mut BTreeMap<i32, Rc<OwnedFd>>) ->
         listeners.push(Bound { fd, label });
     }
     let process = &held.settings.process;
-    let scoreboard = Scoreboard::open(handover::take(held.scoreboard)?, process.workers, process.threads.max(1))?;
+    let (workers, threads) = (process.workers, process.threads.max(1));
+    let scoreboard = Scoreboard::open(handover::take(held.scoreboard)?, workers, threads).or_else(|error| {
+        // An upgrade: its workers go on with their board until the new ones are there, and nobody here reads it.
+        say(&format!("generation {}: {error}; its figures are lost", held.number));
+        Scoreboard::create(workers, threads)
+    })?;
     let packet = |fd: i32| handover::take(fd).map(SeqPacket::from_fd);
     let caches = held.caches.into_iter().map(|fd| fd.map(handover::take).transpose()).collect::<Result<_>>()?;
     let caches = CacheSet::adopt(&held.settings, caches)?;

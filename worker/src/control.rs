@@ -173,4 +173,6 @@ pub mod exit {
     pub const QUIET: i32 = 29;
     /// Ended on SIGINT or SIGTERM.
     pub const END: i32 = 30;
+    /// Something is wrong with all of them: reload the instance at once.
+    pub const INCONSISTENT: i32 = 31;
 }

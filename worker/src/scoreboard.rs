@@ -99,6 +99,11 @@ pub enum Status {
 }
 
 const HEADER: usize = 8;
+/// Of the header: requests of all workers, and what tells a board of another version's.
+const TOTAL: usize = 0;
+const KIND: usize = 1;
+/// How a board is laid out; the highest bits are to be raised where cells change places and not their number.
+const LAYOUT: u64 = 1 << 48 | (WORKER as u64) << 24 | CORE as u64;
 const WORKER: usize = WorkerCell::Count as usize;
 const APP: usize = 2;
 const CORE: usize = VARS + VARS_BYTES / 8;
@@ -119,15 +124,23 @@ impl Scoreboard {
     pub fn create(workers: u32, cores: u32) -> std::io::Result<Self> {
         let (workers, cores) = (workers as usize, cores as usize);
         let cells = SharedCells::create("imperator-scoreboard", HEADER + workers * Self::stride(cores))?;
+        cells.cells()[KIND].store(LAYOUT, Relaxed);
         Ok(Self { cells, workers, cores })
     }
 
     /// Opens the board behind `memfd`. It must have been made for the same numbers.
+    ///
+    /// # Errors
+    /// It was made by another version, whose cells lie elsewhere (`Unsupported`), or is too small.
     pub fn open(memfd: OwnedFd, workers: u32, cores: u32) -> std::io::Result<Self> {
         let (workers, cores) = (workers as usize, cores as usize);
         let cells = SharedCells::open(memfd)?;
         if cells.cells().len() < HEADER + workers * Self::stride(cores) {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the scoreboard is smaller than the settings say"));
+        }
+        if cells.cells()[KIND].load(Relaxed) != LAYOUT {
+            let what = "the scoreboard is another version's: this instance was started by another Imperator, reload it";
+            return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, what));
         }
         Ok(Self { cells, workers, cores })
     }
@@ -147,7 +160,7 @@ impl Scoreboard {
 
     /// Requests of the whole instance in this generation: the second number of `req: N/T` in the log line.
     pub fn total_requests(&self) -> &AtomicU64 {
-        &self.cells.cells()[0]
+        &self.cells.cells()[TOTAL]
     }
 
     /// Worker `id`, from 1; `None` if there is none of that number.
@@ -266,6 +279,17 @@ mod tests {
         assert_eq!(one.core(1).expect("core").vars(), b"123456789");
         assert_eq!(one.core(0).expect("core").vars(), b"");
         assert!(board.worker(0).is_none() && board.worker(3).is_none() && one.core(2).is_none() && one.app(64).is_none());
+    }
+
+    #[test]
+    fn a_board_of_another_version_is_known() {
+        let board = Scoreboard::create(1, 1).expect("memfd");
+        let again = || Scoreboard::open(board.as_fd().try_clone_to_owned().expect("a copy"), 1, 1);
+        assert!(again().is_ok());
+        board.cells.cells()[KIND].store(LAYOUT + 1, Relaxed);
+        assert_eq!(again().err().map(|e| e.kind()), Some(std::io::ErrorKind::Unsupported));
+        let small = Scoreboard::open(board.as_fd().try_clone_to_owned().expect("a copy"), 2, 1);
+        assert_eq!(small.err().map(|e| e.kind()), Some(std::io::ErrorKind::InvalidData));
     }
 
     #[test]

@@ -336,3 +336,15 @@ fn without_workers_no_app_is_loaded() {
     assert_eq!(out, [Action::Serving { generation: 2 }, Action::Dropped { generation: 1 }]);
     assert_eq!(deeds(instance.on(Event::Stop { haste: Haste::Now, code: 0 }, 2)).last(), Some(&Action::Finish { code: 0 }));
 }
+
+#[test]
+fn a_worker_that_finds_the_state_inconsistent_has_the_instance_reloaded_once() {
+    let mut instance = running(2);
+    let gone = |instance: &mut Instance, worker, code| {
+        deeds(instance.on(Event::WorkerGone { generation: 1, worker, how: How::Exited(code) }, 9000))
+    };
+    assert!(gone(&mut instance, 1, exit::INCONSISTENT).contains(&Action::Reload { brutal: true }));
+    instance.on(Event::Begin { policy: policy(2), brutal: true }, 9001);
+    assert!(!gone(&mut instance, 2, exit::INCONSISTENT).contains(&Action::Reload { brutal: true }), "it is on its way: the next follows");
+    assert_eq!(instance.wanted.map(|w| w.brutal), Some(true));
+}

@@ -225,6 +225,10 @@ impl Instance {
         let deaths = slot.quick_deaths;
         slot.life = Life::Waiting { until: if held { 0 } else { now + pause(deaths.saturating_sub(1), longest) } };
         let serving = self.generations.iter().any(|g| g.stage == Stage::Serving);
+        if how == How::Exited(exit::INCONSISTENT) && stage == Stage::Serving {
+            out.push(Action::Log(format!("!!! inconsistent state reported by worker {worker} (pid: {pid}) !!!")));
+            return self.reload(true, now, out);
+        }
         if !self.worker_cannot_load(generation, how, now, out) && stage == Stage::Loading && serving && deaths >= LOADING_DEATHS {
             self.load_failed(generation, 1, now, out);
         }
