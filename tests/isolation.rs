@@ -605,3 +605,33 @@ fn vassals_are_cloned_with_users_that_are_those_of_the_host() {
     assert_ne!(e.works("a", "ns", "user"), e.works("b", "ns", "user"));
     assert_eq!(e.works("b", "read", "secret"), "b's own");
 }
+
+#[test]
+fn frameworks_notice_nothing() {
+    let mut server = Server::below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    for project in ["django", "flask"] {
+        let from = support::repository().join("tests/fixtures").join(project);
+        assert!(Command::new("cp").arg("-r").arg(from).arg(server.dir.path()).status().expect("cp").success());
+    }
+    let python = support::venv().join("bin/python");
+    let migrated = Command::new(python).args(["manage.py", "migrate", "-v", "0"]).current_dir(server.path("django")).output();
+    assert!(migrated.expect("manage.py").status.success());
+    let home = support::venv();
+    let strict = format!("home = {}\nisolate = strict\nseccomp = strict\nprocesses = 2\nthreads = 2\n", home.display());
+    server.write(
+        "d.ini",
+        &format!("[uwsgi]\nhttp-socket = 127.0.0.1:{{port}}\nchdir = {{dir}}/django\nmodule = site1.wsgi\nlandlock-write = .\n{strict}"),
+    );
+    server.write(
+        "f.ini",
+        &format!("[uwsgi]\nhttp-socket = 127.0.0.1:{{port2}}\nchdir = {{dir}}/flask\nwsgi-file = app.py\ncallable = app\n{strict}"),
+    );
+    for (ini, port, path, part) in [("d.ini", "{port}", "/admin/login/", "csrfmiddlewaretoken"), ("f.ini", "{port2}", "/", "")] {
+        server.start(&["--ini", &format!("{{dir}}/{ini}")]);
+        let address = server.fill(&format!("127.0.0.1:{port}"));
+        let page = wait_for("the page", || http(&address, path).ok());
+        assert!(page.status == 200 && page.text().contains(part), "{ini}: {}\n{}", page.status, server.log());
+        server.signal(Signal::SIGTERM);
+        assert!(server.wait_exit().success());
+    }
+}
