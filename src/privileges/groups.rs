@@ -64,7 +64,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let group = dir.path().join("a/b");
         let p = Privileges { cgroup: vec![group.display().to_string()], cgroup_opt: vec!["memory.max=7".into()], ..Privileges::default() };
-        assert_eq!(join_cgroups(&p).unwrap(), [group.clone()]);
+        assert_eq!(join_cgroups(&p).unwrap(), vec![group.clone()]);
         assert_eq!(join_cgroups(&p).unwrap(), Vec::<PathBuf>::new(), "it was there");
         assert_eq!(fs::read_to_string(group.join("memory.max")).unwrap(), "7\n");
         assert_eq!(fs::read_to_string(group.join("tasks")).unwrap().trim(), std::process::id().to_string());
