@@ -5,12 +5,15 @@ mod sample;
 mod view;
 
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use imperator_sys::process::monotonic_ms;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::crossterm::event::{self, Event};
@@ -22,8 +25,8 @@ use super::{ask, emperor, instance, shown};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a key is waited for before the screen looks for news.
-const KEY: Duration = Duration::from_millis(100);
+/// How long a key is waited for before the screen looks for news, in milliseconds.
+const KEY: u8 = 100;
 
 /// Shows it until somebody has seen enough.
 pub(super) fn run(target: Target) -> Result<()> {
@@ -58,7 +61,10 @@ fn show(terminal: &mut ratatui::DefaultTerminal, view: &mut View, looks: &Receiv
             Err(TryRecvError::Disconnected) => return Ok(()),
         }
         terminal.draw(|frame| draw::draw(frame, view))?;
-        if event::poll(KEY)?
+        if !terminal_waits()? {
+            return Ok(());
+        }
+        if event::poll(Duration::ZERO)?
             && let Event::Key(key) = event::read()?
             && view.press(key)
         {
@@ -70,9 +76,20 @@ fn show(terminal: &mut ratatui::DefaultTerminal, view: &mut View, looks: &Receiv
     }
 }
 
-/// What asks a command to end, so that the terminal is given back first.
+/// Waits for a key for a moment; false if the terminal is gone. The events' reader would read the end of its input for ever.
+fn terminal_waits() -> Result<bool> {
+    let stdin = std::io::stdin();
+    let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut input, KEY) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error).context("the terminal"),
+    }
+    Ok(!input[0].revents().is_some_and(|seen| seen.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)))
+}
+
+/// What asks a command to end, so that the terminal is given back first. A hangup is left to end it: there is no terminal to give back.
 fn signals() -> Result<SignalFd> {
-    let set = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]);
+    let set = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     set.thread_block()?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
