@@ -234,7 +234,7 @@ fn envdir(settings: &mut Settings, value: Option<&str>) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("{directory}: {e}");
     for file in std::fs::read_dir(&directory).map_err(failed)? {
         let file = file.map_err(failed)?;
-        let name = file.file_name().into_string().map_err(|name| format!("{directory}: {} is no UTF-8", name.display()))?;
+        let name = file.file_name().into_string().map_err(|name| format!("{directory}: {} is no UTF-8", name.to_string_lossy()))?;
         if name.starts_with('.') || name.contains('=') || !file.path().is_file() {
             continue;
         }
