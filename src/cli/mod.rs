@@ -23,6 +23,7 @@ pub fn verb(argv: &[String], env: &[(String, String)]) -> Option<i32> {
         "check" => Some(check::run(argv.get(2..).unwrap_or_default(), env)),
         "cache" => Some(cache::run(argv.get(2..).unwrap_or_default(), env)),
         "options" => Some(options::run(argv.get(2..).unwrap_or_default())),
+        crate::emperor::sources::helper::VERB => Some(crate::emperor::sources::helper::run()),
         "help" => Some(run(&Command::Help)),
         word => operator::Verb::of(word).map(|verb| operator::run(verb, argv.get(2..).unwrap_or_default(), env)),
     }

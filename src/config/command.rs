@@ -55,7 +55,7 @@ fn of(entry: &Entry, all: &[Entry]) -> Option<Command> {
         "logger-list" => print(&["file", "fd", "stdio", "socket", "syslog", "rsyslog"]),
         "cheaper-algo-list" => print(&["spare", "spare2", "backlog", "busyness", "manual"]),
         "alarm-list" => print(&["cmd", "log"]),
-        "imperial-monitor-list" => print(&["dir", "glob"]),
+        "imperial-monitor-list" => print(&crate::emperor::sources::KINDS),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use imperator_sys::process::{monotonic_ms, set_nonblocking};
 use imperator_sys::seqpacket::SeqPacket;
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{AccessFlags, Pid};
 
 use super::aside::About;
+use super::attributes::{self, Attributes};
 use super::child::Birth;
 use super::core::{Action, Found, Key, Owner};
 use super::demand::{Answer, Demand, socket_of};
@@ -24,6 +25,7 @@ use super::shell::{CALM_SCAN_MS, Shell, now};
 use super::sources::Look;
 use super::stats::{self, Frame};
 use crate::privileges::Cell;
+use crate::config::reader::from_emperor::{LONGEST, packet};
 use crate::stats::Page;
 
 impl Shell {
@@ -57,30 +59,62 @@ impl Shell {
         }
     }
 
+    /// What a vassal without a file is sent, and over what: our end and its own.
+    fn config_channel(&self, key: &Key) -> anyhow::Result<Option<(OwnedFd, OwnedFd)>> {
+        let source = self.core.vassals.get(key).and_then(|v| self.sources.get(v.source));
+        let Some(text) = source.and_then(|s| s.config(&key.id)) else { return Ok(None) };
+        let packet = packet(&text).with_context(|| format!("its configuration has {} bytes, and {LONGEST} are the most", text.len()))?;
+        let (theirs, ours) = pipe_pair().context("socketpair")?;
+        ensure!(nix::unistd::write(&ours, &packet)? == packet.len(), "its configuration does not fit into a socket");
+        Ok(Some((ours, theirs)))
+    }
+
+    /// The program that a vassal's own file asks for.
+    fn own_wrapper(&self, attributes: &Attributes) -> anyhow::Result<Option<String>> {
+        let name = self.settings.emperor.wrapper_attr.as_deref().unwrap_or("wrapper");
+        let Some(wrapper) = attributes.get(name).filter(|w| !w.is_empty()) else { return Ok(None) };
+        ensure!(self.isolation.is_none(), "{name} = {wrapper} of its [emperor] section: not where the emperor isolates its vassals");
+        ensure!(wrapper.starts_with('/'), "{name} = {wrapper} of its [emperor] section is no absolute path");
+        Ok(Some(wrapper.clone()))
+    }
+
+    fn attributes(&self, key: &Key, directory: &std::path::Path) -> Attributes {
+        let source = self.core.vassals.get(key).and_then(|v| self.sources.get(v.source));
+        match source.and_then(|s| s.config(&key.id)) {
+            Some(text) => attributes::parse(&text),
+            None => attributes::of_file(&directory.join(&key.id)),
+        }
+    }
+
     fn give_birth(&mut self, key: &Key) -> anyhow::Result<(i32, Owner)> {
+        let config = self.config_channel(key)?;
+        let attributes = self.attributes(key, &self.directory_of(key));
+        let wrapper = self.own_wrapper(&attributes)?;
         let (pipe, our_end) = pipe_pair().context("socketpair")?;
         let (asked, asks) = SeqPacket::pair().context("socketpair")?;
         let log = self.taps.is_on().then(log_pipe).transpose().context("pipe")?;
         let vassal = self.core.vassals.get(key).context("not known any more")?;
         let owner = vassal.owner;
-        let directory = self.directory_of(key);
         let options = &self.settings.emperor;
+        let chdir = options.chdir_attr.as_ref().and_then(|name| attributes.get(name));
+        let directory = chdir.map_or_else(|| self.directory_of(key), |own| self.directory_of(key).join(own));
         let (mut namespaces, mut cell) = (self.namespaces, Cell::default());
         if let Some(policy) = &mut self.isolation {
             cell = policy.cell(&key.to_string(), &directory, self.namespaces);
             namespaces |= policy.namespaces();
         }
-        let executable = (options.magic_exec).then(|| directory.join(&key.id)).filter(|path| is_executable(path));
+        let executable = (options.magic_exec).then(|| directory.join(&key.id)).filter(|path| config.is_none() && is_executable(path));
         let birth = Birth {
             name: key.to_string(),
-            programs: launch::programs(options, &self.program),
-            arguments: launch::arguments(options, &self.rules, key, executable.as_deref()),
+            programs: wrapper.map_or_else(|| launch::programs(options, &self.program), |own| vec![own.into()]),
+            arguments: launch::arguments(options, &self.rules, key, &launch::Text::of(config.is_some(), executable)),
             zerg: key.zerg,
             stdin: if vassal.on_demand { self.demands.get(key).map(|d| d.fd.as_fd()) } else { None },
             directory,
             pipe,
             our_end: Some(our_end),
             asked: asked.as_fd(),
+            config: config.as_ref().map(|(_, theirs)| theirs.as_fd()),
             log: log.as_ref().map(|(_, theirs)| theirs.as_fd()),
             descriptors: self.descriptors,
             user: options.tyrant.then_some((owner, options.tyrant_initgroups)),
@@ -95,6 +129,8 @@ impl Shell {
         self.close_pipe(key);
         self.poller.readable(our_end.as_fd(), What::Pipe(key.clone()))?;
         self.pipes.insert(key.clone(), our_end);
+        self.configs.remove(key);
+        self.configs.extend(config.map(|(ours, _)| (key.clone(), ours)));
         self.listen_to(key, asks, log.map(|(ours, _)| ours))?;
         Ok((pid.as_raw(), owner))
     }
@@ -110,6 +146,10 @@ impl Shell {
 
     fn name(&mut self, key: &Key) -> Vec<Action> {
         let directory = self.directory_of(key);
+        let source = self.core.vassals.get(key).and_then(|v| self.sources.get(v.source));
+        if let Some(name) = source.and_then(|s| s.socket(&key.id)) {
+            return self.listen(key, &name);
+        }
         match socket_of(&self.settings.emperor, &key.id, &directory) {
             Answer::Socket(name) => self.listen(key, &name),
             Answer::None => self.core.named(now(), key, Ok(false)),
@@ -188,6 +228,7 @@ impl Shell {
             policy.left(&key.to_string());
         }
         self.stop_asking(key);
+        self.configs.remove(key);
         if let Some(program) = self.settings.emperor.stop_hook.clone() {
             let directory = self.directory(source);
             self.asides.stop_hook(&program, &key.to_string(), &directory, monotonic_ms());
@@ -207,6 +248,7 @@ impl Shell {
     /// Looks at all sources.
     pub(super) fn scan(&mut self) {
         let looks: Vec<Look> = self.sources.iter_mut().map(|s| s.look()).collect();
+        self.watch_sources();
         let wanted: BTreeSet<PathBuf> = looks.iter().flat_map(|l| l.watch.iter().cloned()).collect();
         let time = now();
         let mut found = Vec::with_capacity(looks.len());

@@ -22,6 +22,7 @@ use nix::unistd::{Gid, Pid, Uid, User};
 
 use super::core::Owner;
 use super::launch;
+use crate::config::reader::from_emperor::FD_ENV as CONFIG_FD_ENV;
 use crate::privileges::{Cell, FORCED_ENV};
 
 /// Exit code of a child that found nothing to execute.
@@ -44,6 +45,8 @@ pub struct Birth<'b> {
     pub our_end: Option<OwnedFd>,
     /// The vassal's end of what it is asked over.
     pub asked: BorrowedFd<'b>,
+    /// The vassal's end of what its configuration comes over, if it has no file.
+    pub config: Option<BorrowedFd<'b>>,
     /// Where its standard output and error go; `None`: where ours go.
     pub log: Option<BorrowedFd<'b>>,
     /// RLIMIT_NOFILE, soft and hard.
@@ -119,6 +122,7 @@ impl Birth<'_> {
         process::cloexec_from_3()?;
         process::set_cloexec(self.pipe.as_fd(), false)?;
         process::set_cloexec(self.asked, false)?;
+        self.config.map_or(Ok(()), |config| process::set_cloexec(config, false))?;
         if let Some(log) = self.log {
             process::redirect(log, 1)?;
             process::redirect(log, 2)?;
@@ -149,6 +153,7 @@ impl Birth<'_> {
         // Hooks may have changed the environment.
         let mut own = launch::environment(std::env::vars_os(), (self.pipe.as_raw_fd(), self.asked.as_raw_fd()), self.zerg);
         own.retain(|(name, _)| name != FORCED_ENV);
+        own.extend(self.config.map(|fd| (CONFIG_FD_ENV.into(), fd.as_raw_fd().to_string().into())));
         own.extend(self.cell.environment.iter().map(|(name, value)| (name.into(), value.into())));
         let pairs = own.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
         let environment: Vec<CString> = pairs.filter_map(|pair| CString::new(pair).ok()).collect();

@@ -45,7 +45,8 @@ fn first_line(path: &Path) -> Option<String> {
 pub struct Demand {
     pub name: String,
     pub fd: OwnedFd,
-    path: Option<PathBuf>,
+    /// Removed with it.
+    pub path: Option<PathBuf>,
 }
 
 impl Demand {

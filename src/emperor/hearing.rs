@@ -1,6 +1,6 @@
 //! What comes from vassals: bytes of the protocol, lines, answers. All of it is the word of processes that may be anybody's.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use imperator_sys::seqpacket::SeqPacket;
 use nix::errno::Errno;
@@ -9,6 +9,7 @@ use super::core::Key;
 use super::poller::What;
 use super::shell::{Shell, now};
 use super::taps::After;
+use crate::config::reader::from_emperor::packet;
 
 /// Bytes and unasked answers that one vassal may send in [`WINDOW_MS`]: far more than uWSGI's protocol ever needs, and too few to keep us busy.
 const CHATTER: u32 = 2000;
@@ -35,16 +36,19 @@ impl Chatter {
 impl Shell {
     /// A vassal was started: listens to what it says and answers.
     pub(super) fn listen_to(&mut self, key: &Key, asks: SeqPacket, log: Option<OwnedFd>) -> std::io::Result<()> {
-        let time = now().ms;
         self.stop_asking(key);
         self.chatter.remove(key);
         self.inquiry.join(key.clone(), asks, false)?;
         if let Some(fd) = self.inquiry.fd(key) {
             self.poller.readable(fd, What::Said(key.clone()))?;
         }
-        let Some(log) = log else { return Ok(()) };
+        log.map_or(Ok(()), |log| self.tap(key, log))
+    }
+
+    /// Reads what comes out of this pipe from now on.
+    pub(super) fn tap(&mut self, key: &Key, log: OwnedFd) -> std::io::Result<()> {
         let file = self.taps.file(&key.id, &self.directory_of(key));
-        let (number, closed) = self.taps.join(key.clone(), log, file, time);
+        let (number, closed) = self.taps.join(key.clone(), log, file, now().ms);
         closed.iter().for_each(|(_, fd)| self.poller.remove(fd.as_fd()));
         if let Some(fd) = self.taps.fd(number) {
             self.poller.readable(fd, What::Tap(number))?;
@@ -64,11 +68,48 @@ impl Shell {
                     return self.hang_up(key);
                 }
                 for byte in &buffer[..n] {
+                    if *byte == crate::pipe::SEND_CONFIG {
+                        self.send_config(key);
+                    }
                     let actions = self.core.byte(now(), key, *byte);
                     self.act(actions);
                 }
             }
             Err(_) => {}
+        }
+    }
+
+    /// A vassal without a file asks for its text again.
+    fn send_config(&mut self, key: &Key) {
+        let text = self.core.vassals.get(key).and_then(|v| self.sources.get(v.source)?.config(&key.id));
+        let packet = text.and_then(|text| packet(&text));
+        let (Some(channel), Some(packet)) = (self.configs.get(key), packet) else { return };
+        if nix::unistd::write(channel, &packet) != Ok(packet.len()) {
+            tracing::warn!("[emperor] vassal {key}: does not read the configuration that it asks for");
+        }
+    }
+
+    /// A source that speaks of its own accord has said something.
+    pub(super) fn hear_source(&mut self, number: usize) {
+        if self.sources.get_mut(number).is_some_and(|s| s.hear(now().ms)) {
+            self.scan();
+        }
+    }
+
+    /// Puts the descriptors of such sources into the poller, as they are after a look.
+    pub(super) fn watch_sources(&mut self) {
+        for (number, source) in self.sources.iter().enumerate() {
+            let fd = source.fd();
+            let raw = fd.map(|fd| fd.as_raw_fd());
+            if self.source_fds.get(&number).copied() == raw {
+                continue;
+            }
+            self.source_fds.remove(&number);
+            if let Some(fd) = fd
+                && self.poller.readable(fd, What::Source(number)).is_ok()
+            {
+                self.source_fds.insert(number, fd.as_raw_fd());
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use imperator_sys::seqpacket::SeqPacket;
 
@@ -67,6 +67,11 @@ impl Inquiry {
 
     pub fn speaks(&self, key: &Key) -> bool {
         self.channels.get(key).is_some_and(|c| c.speaks)
+    }
+
+    /// For the next life: descriptors, and whether they speak.
+    pub fn held(&self) -> impl Iterator<Item = (&Key, i32, bool)> {
+        self.channels.iter().map(|(key, c)| (key, c.packets.as_fd().as_raw_fd(), c.speaks))
     }
 
     /// Whether an answer is waited for.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use imperator_worker::settings::Emperor;
 
@@ -16,15 +16,38 @@ pub fn programs(emperor: &Emperor, own: &OsStr) -> Vec<OsString> {
     before.chain([usual]).chain(after).collect()
 }
 
-/// The arguments after the program's name, in uWSGI's order. `executable`: the full path of a file whose output is the configuration.
-pub fn arguments(emperor: &Emperor, rules: &Rules, key: &Key, executable: Option<&Path>) -> Vec<OsString> {
+/// Where a vassal's configuration is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Text {
+    /// In the file of its name.
+    File,
+    /// It is the output of this file.
+    Output(PathBuf),
+    /// It is sent.
+    Sent,
+}
+
+impl Text {
+    pub fn of(is_sent: bool, executable: Option<PathBuf>) -> Self {
+        if is_sent { Self::Sent } else { executable.map_or(Self::File, Self::Output) }
+    }
+}
+
+/// The arguments after the program's name, in uWSGI's order.
+pub fn arguments(emperor: &Emperor, rules: &Rules, key: &Key, text: &Text) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
     let mut all = |option: &str, values: &[String]| args.extend(values.iter().flat_map(|v| [OsString::from(option), OsString::from(v)]));
     all("--inherit", &emperor.inherit_before);
     all("--include", &emperor.include_before);
     all("--set", &emperor.vassal_set);
-    args.push(rules.loader(&key.id).unwrap_or("--config").into());
-    args.push(executable.map_or_else(|| key.to_string().into(), exec_url));
+    // A name without an ending tells no format; a text that is sent is an ini text then.
+    let unknown = if *text == Text::Sent { "--ini" } else { "--config" };
+    args.push(rules.loader(&key.id).unwrap_or(unknown).into());
+    args.push(match text {
+        Text::File => key.to_string().into(),
+        Text::Output(path) => exec_url(path),
+        Text::Sent => format!("emperor://{key}").into(),
+    });
     let mut all = |option: &str, values: &[String]| args.extend(values.iter().flat_map(|v| [OsString::from(option), OsString::from(v)]));
     all("--inherit", &emperor.inherit);
     all("--include", &emperor.include);
@@ -92,7 +115,7 @@ mod tests {
 
     #[test]
     fn arguments_are_in_uwsgis_order() {
-        let args = arguments(&emperor(), &Rules::default(), &Key::vassal("x.ini"), None);
+        let args = arguments(&emperor(), &Rules::default(), &Key::vassal("x.ini"), &Text::File);
         let expected =
             ["--inherit", "/inhb", "--include", "/incb", "--set", "a=1", "--ini", "x.ini", "--inherit", "/inh", "--include", "/inc"];
         assert_eq!(args, expected.map(OsString::from));
@@ -102,10 +125,11 @@ mod tests {
     fn a_zerg_names_its_section_and_an_executable_its_path() {
         let plain = Emperor::default();
         let zerg = Key { id: "x.ini".into(), zerg: 2 };
-        assert_eq!(arguments(&plain, &Rules::default(), &zerg, None), ["--ini", "x.ini:zerg"]);
-        let args = arguments(&plain, &Rules::default(), &Key::vassal("g.ini"), Some(Path::new("/v/g.ini")));
+        assert_eq!(arguments(&plain, &Rules::default(), &zerg, &Text::File), ["--ini", "x.ini:zerg"]);
+        let args = arguments(&plain, &Rules::default(), &Key::vassal("g.ini"), &Text::Output("/v/g.ini".into()));
         assert_eq!(args, ["--ini", "exec:///v/g.ini"]);
-        let odd = arguments(&plain, &Rules::default(), &Key::vassal("g.ini"), Some(Path::new("/v/a';b.ini")));
+        let odd = arguments(&plain, &Rules::default(), &Key::vassal("g.ini"), &Text::Output("/v/a';b.ini".into()));
+        assert_eq!(arguments(&plain, &Rules::default(), &Key::vassal("shop"), &Text::Sent), ["--ini", "emperor://shop"]);
         assert_eq!(odd[1], OsString::from("exec://'/v/a'\\'';b.ini'"));
     }
 

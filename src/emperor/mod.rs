@@ -5,6 +5,7 @@
 mod above;
 mod acts;
 mod aside;
+mod attributes;
 mod child;
 pub mod command;
 pub mod core;
@@ -22,6 +23,7 @@ mod shell;
 pub mod sources;
 mod stats;
 mod taps;
+mod upgrade;
 mod watch;
 
 use std::path::{Path, PathBuf};

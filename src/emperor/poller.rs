@@ -25,6 +25,8 @@ pub enum What {
     Tap(u64),
     /// A vassal's answer to a question.
     Said(Key),
+    /// A source that speaks of its own accord.
+    Source(usize),
     /// Operators and programs that ask us.
     Clients,
     /// Browsers.

@@ -30,6 +30,7 @@ use super::poller::{Poller, What};
 use super::shell::{End, Shell};
 use super::sources::{Monitor, Rules, monitor};
 use super::taps::Taps;
+use super::upgrade::State;
 use super::watch::Watch;
 use crate::identity::{Moment, Vacuum, write_pidfiles};
 use crate::logs::Logs;
@@ -49,12 +50,13 @@ pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     }
     let first_dir = std::env::current_dir().context("the working directory")?;
     let is_vassal = std::env::var_os(super::above::FD_ENV).is_some();
-    let mut outfit = (place == Place::First).then(|| Outfit::put_on(settings, is_vassal)).transpose()?;
+    let life = if place == Place::First { State::receive()? } else { None };
+    let mut outfit = (place == Place::First).then(|| Outfit::put_on(settings, is_vassal, life.as_ref())).transpose()?;
     name_process(settings, place);
     let start_dir = std::env::current_dir().context("the working directory")?;
     let above = if place == Place::First { Above::from_environment()? } else { None };
     let handed = above.is_some();
-    let mut shell = prepare(settings, place, (&first_dir, &start_dir), above)?;
+    let mut shell = prepare(settings, place, (&first_dir, &start_dir), above, life)?;
     if let Some(outfit) = &mut outfit {
         outfit.waiting.tell();
         shell.use_logs(outfit.logs.take())?;
@@ -81,10 +83,12 @@ struct Outfit {
 
 impl Outfit {
     /// Leaves the terminal (not if this is a vassal: its emperor waits for this very process), opens the logs, goes where `chdir` says.
-    fn put_on(settings: &Settings, is_vassal: bool) -> anyhow::Result<Self> {
-        let waiting = if is_vassal { Waiting::default() } else { detach(settings)? };
-        let logs = Logs::open(settings, vec![])?;
-        Hooks::parse(&settings.hooks)?.run("asap")?;
+    fn put_on(settings: &Settings, is_vassal: bool, life: Option<&State>) -> anyhow::Result<Self> {
+        let waiting = if is_vassal || life.is_some() { Waiting::default() } else { detach(settings)? };
+        let logs = Logs::open(settings, life.map(State::logs).transpose()?.unwrap_or_default())?;
+        if life.is_none() {
+            Hooks::parse(&settings.hooks)?.run("asap")?;
+        }
         if let Some(mask) = settings.socket_options.umask {
             umask(Mode::from_bits_truncate(mask));
         }
@@ -127,10 +131,10 @@ fn name_process(settings: &Settings, place: Place) {
     }
 }
 
-fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &Path), above: Option<Above>) -> anyhow::Result<Shell> {
+fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &Path), above: Option<Above>, life: Option<State>) -> anyhow::Result<Shell> {
     let options = &settings.emperor;
     let rules = Rules { extra: options.extra_extension.clone(), nofollow: options.nofollow, tyrant_nofollow: options.tyrant_nofollow };
-    let sources = options.sources.iter().map(|line| monitor(line, start_dir, &rules)).collect::<Result<Vec<_>, _>>()?;
+    let sources = options.sources.iter().map(|line| monitor(line, start_dir, &rules, options.freq)).collect::<Result<Vec<_>, _>>()?;
     let hooks = Rc::new(Hooks::parse(&settings.hooks)?);
     let namespaces = clone_flags(options)?;
     let isolation = privileges::Policy::of(settings)?;
@@ -143,25 +147,22 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
     let stats = options
         .stats
         .as_deref()
-        .map(|address| StatsServer::bind("emperor-stats", address, if settings.stats.http { Style::Http } else { Style::Bare }))
+        .map(|address| stats_server(settings, address, life.as_ref()))
         .transpose()?;
-    let clients = doors(options)?;
+    let clients = doors(options, life.as_ref())?;
     let dashboard = Dashboard::open(settings)?;
     if let Some(path) = &options.pidfile {
         std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("emperor-pidfile {path}"))?;
     }
     enter(&sources, options.tyrant);
-    if hooks.any("emperor-start") {
-        hooks.run("emperor-start")?;
-    }
     let is_first = place == Place::First;
-    if is_first {
-        hooks.run("pre-jail")?;
-        hooks.run("as-root")?;
-    }
+    let phase = |name: &str, when: bool| if when && life.is_none() { hooks.run(name).map(drop) } else { Ok(()) };
+    phase("emperor-start", hooks.any("emperor-start"))?;
+    phase("pre-jail", is_first)?;
+    phase("as-root", is_first)?;
     drop_root(settings, place)?;
+    phase("as-user", is_first)?;
     if is_first {
-        hooks.run("as-user")?;
         write_pidfiles(&settings.process, Moment::Later, std::process::id() as i32)?;
     }
     let signals = catch_signals()?;
@@ -188,6 +189,9 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
         clients,
         jobs: Jobs::default(),
         dashboard,
+        configs: BTreeMap::new(),
+        source_fds: BTreeMap::new(),
+        is_first,
         chatter: BTreeMap::new(),
         since: super::shell::now().seconds(),
         descriptors: raise_descriptors(),
@@ -204,6 +208,9 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
         logs: None,
     };
     shell.listen_to_all()?;
+    if let Some(state) = life {
+        shell.resume(state)?;
+    }
     tracing::info!("[emperor] governing {} (pid {})", options.sources.join(", "), std::process::id());
     Ok(shell)
 }
@@ -258,19 +265,28 @@ fn policy(settings: &Settings) -> Policy {
         graceful: options.graceful_shutdown,
         required_heartbeat_ms: seconds(options.required_heartbeat),
         tyrant: options.tyrant,
-        on_demand: options.on_demand_extension.is_some() || options.on_demand_directory.is_some() || options.on_demand_exec.is_some(),
+        on_demand: options.on_demand_extension.is_some() || options.on_demand_directory.is_some() || options.on_demand_exec.is_some()
+            || options.sources.iter().any(|line| line.starts_with("pg://")), // which may name a socket
         broodlord: options.broodlord,
         parallel_starts: (2 * cores).max(8),
     }
 }
 
+fn stats_server(settings: &Settings, address: &str, life: Option<&State>) -> anyhow::Result<StatsServer> {
+    let style = if settings.stats.http { Style::Http } else { Style::Bare };
+    match life.map(|state| state.stats(address)).transpose()?.flatten() {
+        Some(kept) => Ok(StatsServer::adopt(kept, style)?),
+        None => Ok(StatsServer::bind("emperor-stats", address, style)?),
+    }
+}
+
 /// Where operators and programs may ask.
-fn doors(options: &Emperor) -> anyhow::Result<Server> {
+fn doors(options: &Emperor, life: Option<&State>) -> anyhow::Result<Server> {
     let mut server = Server::new(Limits::OPERATORS)?;
     let wanted = [(Door::Command, &options.command_socket, Some(0o600)), (Door::Prometheus, &options.stats_prometheus, None)];
     for (door, address, mode) in wanted {
         if let Some(address) = address {
-            server.open(door, address, mode, None)?;
+            server.open(door, address, mode, life.map(|state| state.door(door, address)).transpose()?.flatten())?;
         }
     }
     Ok(server)
@@ -376,7 +392,7 @@ fn catch_signals() -> anyhow::Result<SignalFd> {
 }
 
 /// The path of our binary. It is looked up once, so that after an upgrade on disk new vassals get the new one.
-fn own_program() -> OsString {
+pub(super) fn own_program() -> OsString {
     let path = std::env::current_exe().unwrap_or_default();
     if path.is_file() { path.into() } else { "/proc/self/exe".into() }
 }

@@ -64,6 +64,12 @@ pub struct Shell {
     pub(super) clients: Server,
     pub(super) jobs: Jobs,
     pub(super) dashboard: Option<Dashboard>,
+    /// Over which vassals without a file get their text.
+    pub(super) configs: BTreeMap<Key, OwnedFd>,
+    /// Descriptors of sources that are in the poller.
+    pub(super) source_fds: BTreeMap<usize, i32>,
+    /// Not part of an instance with other things to do.
+    pub(super) is_first: bool,
     /// How many bytes a vassal has sent of its own accord lately.
     pub(super) chatter: BTreeMap<Key, Chatter>,
     /// Of our start, seconds since 1970.
@@ -97,7 +103,7 @@ pub enum End {
 }
 
 /// What is wrong with what a start in `directory` with our own arguments would read.
-fn configuration_error(directory: &std::path::Path) -> Option<String> {
+pub(super) fn configuration_error(directory: &std::path::Path) -> Option<String> {
     let here = std::env::current_dir().ok();
     let argv: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     let env: Vec<(String, String)> =
@@ -118,6 +124,7 @@ pub fn now() -> Now {
 impl Shell {
     /// Governs until the end.
     pub fn run(mut self) -> anyhow::Result<End> {
+        self.reap(); // of a life before this one
         self.scan();
         loop {
             self.tell_systemd();
@@ -152,7 +159,8 @@ impl Shell {
         let watchdog = self.systemd.as_ref().and_then(Systemd::next_deadline);
         let time = now();
         let listening = [self.taps.next_deadline(time.ms), self.inquiry.next_deadline(), self.clients.next_deadline()];
-        let own = [self.core.next_deadline(time), logs, scan, stats, self.asides.next_deadline(), watchdog];
+        let sources = self.sources.iter().filter_map(|s| s.next_deadline()).min().filter(|_| !self.core.is_ending());
+        let own = [self.core.next_deadline(time), logs, scan, sources, stats, self.asides.next_deadline(), watchdog];
         let viewers = self.dashboard.as_ref().and_then(Dashboard::next_deadline);
         own.into_iter().chain(listening).chain([viewers]).flatten().min()
     }
@@ -171,12 +179,14 @@ impl Shell {
             What::Said(key) => self.hear_answer(&key),
             What::Clients => self.serve_clients(),
             What::Dashboard => self.serve_dashboard(),
+            What::Source(number) => self.hear_source(number),
         }
     }
 
     fn tick(&mut self) {
         let time = now();
-        if !self.core.is_ending() && self.scan_at <= time.ms {
+        let is_source_due = self.sources.iter().filter_map(|s| s.next_deadline()).any(|at| at <= time.ms);
+        if !self.core.is_ending() && (self.scan_at <= time.ms || is_source_due) {
             self.scan();
         }
         let actions = self.core.tick(time);
@@ -209,6 +219,7 @@ impl Shell {
                     self.act(actions);
                 }
                 Ok(Signal::SIGWINCH) => self.scan(),
+                Ok(Signal::SIGUSR2) => drop(self.upgrade()),
                 _ => {}
             }
         }

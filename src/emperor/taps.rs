@@ -135,6 +135,24 @@ impl Taps {
         self.taps.get(&number).map(|t| t.fd.as_fd())
     }
 
+    /// For the next life.
+    pub fn held(&self) -> impl Iterator<Item = (&Key, i32)> {
+        self.taps.values().map(|t| (&t.key, t.fd.as_raw_fd()))
+    }
+
+    /// All that is remembered of what vassals said.
+    pub fn lines(&self) -> impl Iterator<Item = (Key, Vec<String>)> {
+        self.rings.iter().map(|(key, ring)| (key.clone(), ring.iter().map(str::to_owned).collect()))
+    }
+
+    /// What was said in the life before.
+    pub fn remember(&mut self, lines: Vec<(Key, Vec<String>)>) {
+        for (key, lines) in lines {
+            let ring = self.rings.entry(key).or_default();
+            lines.iter().for_each(|line| ring.push(line.as_bytes()));
+        }
+    }
+
     /// One turn of a pipe; its lines are added to `lines`.
     pub fn on_ready(&mut self, number: u64, now_ms: u64, lines: &mut Lines) -> After {
         let Some(tap) = self.taps.get_mut(&number) else { return After::Stay };

@@ -29,6 +29,9 @@ pub struct State {
     /// Over which the emperor asks.
     #[serde(default)]
     pub asked: Option<i32>,
+    /// Over which the emperor sends the configuration.
+    #[serde(default)]
+    pub emperor_config: Option<i32>,
     #[serde(default)]
     pub vacuum: Vacuum,
     /// The emperor that is part of this instance.
@@ -92,6 +95,7 @@ impl State {
             .flat_map(of)
             .chain(self.emperor)
             .chain(self.asked)
+            .chain(self.emperor_config)
             .chain(self.logs.iter().map(|(_, fd)| *fd))
             .chain(self.answers.iter().map(|(_, fd, _)| *fd))
             .chain(self.metrics.as_ref().map(|(fd, _)| *fd))

@@ -85,6 +85,7 @@ impl Master {
             inside: self.inside.running().cloned(),
             logs: self.logs.handover().into_iter().map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
+            emperor_config: self.emperor_config.as_ref().map(AsRawFd::as_raw_fd),
             asked: self.asked.as_ref().map(|asked| raw(asked.channel())),
             answers: self.services.answers.held(),
             cache_peers: self.kept_peers(),

@@ -62,6 +62,8 @@ pub struct Master {
     pub(super) systemd: Option<Systemd>,
     /// Over which its emperor asks for figures.
     pub(super) asked: Option<Asked>,
+    /// Over which its emperor sends its configuration.
+    pub(super) emperor_config: Option<File>,
     /// The emperor that is part of this instance.
     pub(super) inside: Inside,
     /// What hooks made of signals (`unix_signal`).
@@ -118,6 +120,7 @@ impl Master {
             emperor: None,
             systemd,
             asked: None,
+            emperor_config: None,
             inside: Inside::default(),
             reactions: vec![],
             events: VecDeque::new(),
@@ -151,6 +154,7 @@ impl Master {
     pub fn join_emperor(&mut self) -> Result<()> {
         self.emperor = vassal::pipe(&self.start)?;
         self.be_asked(Asked::of_start(&self.start))?;
+        self.emperor_config = vassal::config_channel(&self.start);
         Ok(self.watch_emperor()?)
     }
 
@@ -165,6 +169,7 @@ impl Master {
         master.emperor = state.emperor.map(handover::take).transpose()?.map(File::from);
         master.watch_emperor()?;
         master.be_asked(Asked::resume(state.asked)?)?;
+        master.emperor_config = state.emperor_config.map(handover::take).transpose()?.map(File::from);
         master.inside = Inside::resume(state.inside);
         master.kept_answers = answers::take(state.answers)?;
         master.kept_peers = state.cache_peers;

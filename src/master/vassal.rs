@@ -30,6 +30,12 @@ pub fn pipe(start: &Start) -> anyhow::Result<Option<File>> {
     Ok(Some(fd.into()))
 }
 
+/// The descriptor that a configuration without a file comes over, on a first start: it has to live through reloads.
+pub fn config_channel(start: &Start) -> Option<File> {
+    let number = start.var(crate::config::reader::from_emperor::FD_ENV)?.parse().ok()?;
+    process::take_inherited(number).ok().map(File::from)
+}
+
 impl Master {
     /// Tells the emperor; whether there is one. A full pipe loses the byte: it says nothing that is not said again or does not matter by then.
     pub(super) fn tell_emperor(&mut self, byte: u8) -> bool {

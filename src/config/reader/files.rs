@@ -137,8 +137,9 @@ impl List<'_> {
 
     /// The text with its magic letters replaced, and whether it was UTF-8.
     fn text_of(&mut self, bytes: &[u8], location: &str, section: &str) -> (String, bool) {
-        let facts =
-            if source::is_scheme(location) { FileFacts::default() } else { FileFacts::of_file(location, section, &self.context.cwd) };
+        // A vassal without a file has the name that its emperor knows it by.
+        let named = location.strip_prefix("emperor://").or_else(|| (!source::is_scheme(location)).then_some(location));
+        let facts = named.map_or_else(FileFacts::default, |name| FileFacts::of_file(name, section, &self.context.cwd));
         let first = self.files.first.get_or_insert_with(|| facts.clone());
         let text = String::from_utf8_lossy(bytes);
         let valid = matches!(text, std::borrow::Cow::Borrowed(_));

@@ -72,6 +72,7 @@ pub fn replace(text: &str, file: &FileFacts, first: &FileFacts, context: &Contex
         let mut following = rest[at + 1..].chars();
         match following.next() {
             Some('(') => out.push_str("%("),
+            Some(letter) if letter != '%' && is_for_vassals(&out) => out.extend(['%', letter]),
             Some('\n' | '\r') => {
                 rest = &rest[at + 1..];
                 continue;
@@ -83,6 +84,12 @@ pub fn replace(text: &str, file: &FileFacts, first: &FileFacts, context: &Contex
     }
     out.push_str(rest);
     out
+}
+
+/// `vassal-log = DIR/%n.log`: the letters are each vassal's, and its emperor fills them in.
+fn is_for_vassals(text: &str) -> bool {
+    let line = text.rsplit('\n').next().unwrap_or_default().trim_start();
+    ["vassal-log", "vassals-log"].iter().any(|key| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')))
 }
 
 fn meaning<'a>(letter: char, file: &'a FileFacts, first: &'a FileFacts, context: &'a Context) -> Cow<'a, str> {

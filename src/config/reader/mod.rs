@@ -8,6 +8,7 @@ mod declare;
 mod error;
 mod expand;
 mod files;
+pub mod from_emperor;
 mod ini;
 mod json;
 mod list;

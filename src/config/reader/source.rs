@@ -25,6 +25,9 @@ pub fn load(key: &str, location: &str, cwd: &Path) -> Result<Vec<u8>, What> {
     if let Some(command) = location.strip_prefix("exec://") {
         return output_of(command, cwd).map_err(unreadable);
     }
+    if location.starts_with("emperor://") {
+        return super::from_emperor::load().map_err(unreadable);
+    }
     if let Some(number) = location.strip_prefix("fd://") {
         return descriptor(number).map_err(unreadable);
     }
@@ -40,7 +43,6 @@ fn refusal(location: &str) -> Option<&'static str> {
         "http" | "https" => "configurations are not fetched over the network; use exec://curl -fsS URL if you trust it",
         "data" | "sym" | "section" => "nothing is embedded in this executable",
         "call" => "only functions of this executable could be called; use exec://",
-        "emperor" => "emperors pass files, not texts, to their vassals",
         _ => return None,
     })
 }
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_network_and_embedded_data_are_refused_with_a_reason() {
-        for location in ["http://localhost/x.ini", "https://h/x", "data://0", "sym://x", "section://x", "emperor://x", "call://f"] {
+        for location in ["http://localhost/x.ini", "https://h/x", "data://0", "sym://x", "section://x", "call://f"] {
             assert!(is_scheme(location));
             let message = text(location).expect_err("refused");
             assert!(message.contains(location) && message.len() > location.len() + 30, "{message}");

@@ -2,7 +2,6 @@
 
 use super::{Spec, add_text, flag, int, later, list, no_effect, refused, set_flag, set_number, set_text, text};
 
-const ATTRIBUTES: &str = "vassals have no attributes: put it into the vassal's file";
 const FORK: &str = "a vassal is always a program of its own";
 
 pub static OPTIONS: &[Spec] = &[
@@ -18,7 +17,7 @@ pub static OPTIONS: &[Spec] = &[
     text(
         "emperor-command-socket",
         &[],
-        "a unix socket at which `imperator ps|why|log|reload|stop|start|stats` ask the emperor; for root and its own user",
+        "a unix socket at which `imperator ps|why|log|reload|stop|start|stats|upgrade` ask the emperor; for root and its own user",
         set_text!(emperor.command_socket),
     ),
     text(
@@ -107,10 +106,25 @@ pub static OPTIONS: &[Spec] = &[
     text("emperor-trigger-socket", &[], "a socket that starts vassals", later("touch the vassal's file")),
     flag("emperor-wait-for-command", &[], "vassals start by command only", refused("move the vassal's file in when it is to start")),
     list("emperor-wait-for-command-ignore", &[], "but not this one", later("move the vassal's file in when it is to start")),
-    list("emperor-collect-attribute", &["emperor-collect-attr"], "an attribute to read from the vassal's file", later(ATTRIBUTES)),
-    text("emperor-fork-server-attr", &[], "the attribute that names a fork server", later(ATTRIBUTES)),
-    text("emperor-wrapper-attr", &[], "the attribute that names a wrapper", later(ATTRIBUTES)),
-    text("emperor-chdir-attr", &[], "the attribute that names a directory", later(ATTRIBUTES)),
+    list(
+        "emperor-collect-attribute",
+        &["emperor-collect-attr"],
+        "an attribute to read from the [emperor] section of vassals' files",
+        no_effect("all attributes of that section are read"),
+    ),
+    text("emperor-fork-server-attr", &[], "the attribute that names a fork server", later(FORK)),
+    text(
+        "emperor-wrapper-attr",
+        &[],
+        "the attribute of a vassal's [emperor] section that names the program to run for it (wrapper)",
+        set_text!(emperor.wrapper_attr),
+    ),
+    text(
+        "emperor-chdir-attr",
+        &[],
+        "the attribute of a vassal's [emperor] section that names the directory it starts in",
+        set_text!(emperor.chdir_attr),
+    ),
     text("emperor-use-fork-server", &[], "fork vassals from another instance", later(FORK)),
     list("vassal-fork-base", &[], "be forked from this vassal", later(FORK)),
     flag("emperor-subreaper", &[], "collect the vassals' orphans", no_effect("no process of a vassal outlives it")),

@@ -118,6 +118,7 @@ impl Shell {
             Wish::Start(name) => self.order(client, &name, Core::order_start),
             Wish::Why(name) => self.explain(client, &name),
             Wish::Log { name, follow } => self.show_log(client, &name, follow),
+            Wish::Upgrade => self.upgrade_for(client),
         }
     }
 
@@ -163,6 +164,17 @@ impl Shell {
     /// Asks the vassals for the dashboard.
     pub(super) fn gather_estate(&mut self) {
         self.gather(0, Gather::Estate, None);
+    }
+
+    fn upgrade_for(&mut self, client: u64) {
+        match self.check_upgrade() {
+            Ok(()) => {
+                let done = "the emperor executes its binary anew; vassals run on".into();
+                self.reply(client, &Done { done });
+                self.upgrade();
+            }
+            Err(error) => self.reply(client, &Failed { error: format!("{error:#}") }),
+        }
     }
 
     fn show_log(&mut self, client: u64, name: &str, follow: bool) {

@@ -23,6 +23,8 @@ pub enum Wish {
         name: String,
         follow: bool,
     },
+    /// The emperor executes its binary anew; vassals run on.
+    Upgrade,
 }
 
 #[derive(Deserialize)]
@@ -51,7 +53,8 @@ impl Wish {
             "start" => Self::Start(needed(name)?),
             "why" => Self::Why(needed(name)?),
             "log" => Self::Log { name: needed(name)?, follow: words.follow },
-            other => return Err(format!("there is no command {other:?}: ps, stats, prometheus, reload, stop, start, why, log")),
+            "upgrade" => Self::Upgrade,
+            other => return Err(format!("there is no command {other:?}: ps, stats, prometheus, reload, stop, start, why, log, upgrade")),
         })
     }
 }

@@ -15,6 +15,11 @@ pub struct Kept {
 }
 
 impl Core {
+    /// Whether its on-demand socket waits for a connection.
+    pub fn is_asleep(&self, key: &Key) -> bool {
+        self.vassals.get(key).is_some_and(|v| v.phase == Phase::Asleep)
+    }
+
     pub fn keep(&self) -> Kept {
         Kept {
             vassals: self.vassals.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
@@ -27,10 +32,12 @@ impl Core {
     /// the first look at the sources stops them.
     pub fn resume(policy: Policy, kept: Kept, now: Now, source: impl Fn(usize) -> Option<usize>) -> Self {
         let mut vassals: BTreeMap<Key, Vassal> = kept.vassals.into_iter().collect();
+        // One whose socket was being looked for is new again.
+        vassals.retain(|_, vassal| vassal.phase != Phase::Naming);
         for vassal in vassals.values_mut() {
             vassal.source = source(vassal.source).unwrap_or(usize::MAX);
             // What the shell of before was asked for and had not answered is asked for again.
-            if matches!(vassal.phase, Phase::Starting | Phase::Naming) {
+            if vassal.phase == Phase::Starting {
                 vassal.phase = Phase::Waiting { until: now.ms, reason: "the emperor was upgraded".into() };
             }
         }

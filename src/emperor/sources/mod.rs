@@ -1,13 +1,17 @@
 //! Where vassals come from. Another kind of source (a database, a message queue) is one more file here with a [`Monitor`].
 
 mod files;
+mod pg;
 mod valid;
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::core::{Found, Stamp};
 
 pub use files::Files;
+pub use pg::helper;
 pub use valid::Rules;
 
 /// One source of vassals (an `emperor` line).
@@ -18,6 +22,26 @@ pub trait Monitor {
     fn look(&mut self) -> Look;
     /// Where its vassals start, and relative to which their ids are paths.
     fn directory(&self) -> PathBuf;
+    /// The text of a vassal that has no file: it is sent to it.
+    fn config(&self, _id: &str) -> Option<Rc<str>> {
+        None
+    }
+    /// The on-demand socket that the source names for a vassal.
+    fn socket(&self, _id: &str) -> Option<String> {
+        None
+    }
+    /// What becomes readable when there is something to [`Self::hear`]. Another one after each start of what is behind it.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// Takes what came; whether to look again. Must not wait.
+    fn hear(&mut self, _now_ms: u64) -> bool {
+        false
+    }
+    /// When [`Self::look`] should be called although nothing was heard, in `Now::ms`.
+    fn next_deadline(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The result of looking at a source.
@@ -35,18 +59,23 @@ pub struct Look {
 pub enum SourceError {
     #[error("emperor = {0}: no such directory (without `dir://` it would be waited for)")]
     Missing(String),
-    #[error("emperor = {0}: {1}:// sources are not built in; use a directory, a glob pattern, dir:// or glob://")]
+    #[error("emperor = {0}: {1}:// sources do not exist here; there are {kinds} (`imperator --imperial-monitor-list`)", kinds = KINDS.join(", "))]
     NotBuiltIn(String, &'static str),
 }
 
-/// Schemes that uWSGI's plugins or documentation know and this build does not have.
-const NOT_BUILT_IN: [&str; 6] = ["pg", "zmq", "amqp", "mongodb", "ldap", "zoo"];
+/// The kinds of sources, as `imperial-monitor-list` prints them.
+pub const KINDS: [&str; 3] = ["dir", "glob", "pg"];
+/// Schemes that uWSGI's plugins or documentation know and Imperator does not have.
+const NOT_BUILT_IN: [&str; 5] = ["zmq", "amqp", "mongodb", "ldap", "zoo"];
 
 /// The monitor for one `emperor` line.
 ///
 /// # Errors
 /// A `dir://` that does not exist; a scheme that is not built in.
-pub fn monitor(line: &str, start_dir: &Path, rules: &Rules) -> Result<Box<dyn Monitor>, SourceError> {
+pub fn monitor(line: &str, start_dir: &Path, rules: &Rules, frequency_s: u32) -> Result<Box<dyn Monitor>, SourceError> {
+    if let Some(rest) = line.strip_prefix("pg://") {
+        return Ok(Box::new(pg::Postgres::new(rest, start_dir, frequency_s)));
+    }
     for scheme in NOT_BUILT_IN {
         if line.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")) {
             return Err(SourceError::NotBuiltIn(line.into(), scheme));
@@ -78,16 +107,16 @@ mod tests {
     #[test]
     fn schemes_that_are_not_built_in_say_so() {
         let rules = Rules::default();
-        for line in ["pg://host=x;select", "zmq://tcp://0:1", "amqp://h", "mongodb://h,c,{}"] {
-            let error = monitor(line, Path::new("/"), &rules).err().expect("refused").to_string();
-            assert!(error.contains("not built in"), "{error}");
+        for line in ["zmq://tcp://0:1", "amqp://h", "mongodb://h,c,{}"] {
+            let error = monitor(line, Path::new("/"), &rules, 3).err().expect("refused").to_string();
+            assert!(error.contains("do not exist") && error.contains("pg"), "{error}");
         }
     }
 
     #[test]
     fn an_explicit_directory_must_exist() {
         let line = "dir:///nonexistent/vassals";
-        assert_eq!(monitor(line, Path::new("/"), &Rules::default()).err(), Some(SourceError::Missing(line.into())));
-        assert!(monitor("/nonexistent/vassals", Path::new("/"), &Rules::default()).is_ok());
+        assert_eq!(monitor(line, Path::new("/"), &Rules::default(), 3).err(), Some(SourceError::Missing(line.into())));
+        assert!(monitor("/nonexistent/vassals", Path::new("/"), &Rules::default(), 3).is_ok());
     }
 }

@@ -42,6 +42,10 @@ pub struct Emperor {
     pub inherit: Vec<String>,
     pub inherit_before: Vec<String>,
     pub wrapper: Option<String>,
+    /// `emperor-wrapper-attr`: the name of the attribute of a vassal's `[emperor]` section; `wrapper` if there is none.
+    pub wrapper_attr: Option<String>,
+    /// `emperor-chdir-attr`: the same for the directory that it starts in; none is looked for without it.
+    pub chdir_attr: Option<String>,
     pub wrapper_override: Vec<String>,
     pub wrapper_fallback: Vec<String>,
     pub start_hook: Option<String>,
@@ -92,6 +96,8 @@ impl Default for Emperor {
             inherit: vec![],
             inherit_before: vec![],
             wrapper: None,
+            wrapper_attr: None,
+            chdir_attr: None,
             wrapper_override: vec![],
             wrapper_fallback: vec![],
             start_hook: None,

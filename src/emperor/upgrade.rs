@@ -1,0 +1,199 @@
+//! The emperor executes its own binary anew (`imperator upgrade`, SIGUSR2): after an upgrade on disk or a change of its own options. Vassals run on, and
+//! notice nothing: pipes, sockets and what is known of them go along.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use imperator_sys::process;
+use imperator_sys::seqpacket::SeqPacket;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+
+use super::command::Door;
+use super::core::{Core, Kept, Key};
+use super::demand::Demand;
+use super::poller::What;
+use super::setup::own_program;
+use super::shell::{Shell, configuration_error, now};
+
+/// Names the descriptor with the [`State`].
+const STATE_ENV: &str = "IMPERATOR_EMPEROR_STATE";
+
+/// Everything that the next life goes on with. Fields that a newer version adds need defaults: an upgrade reads what the old one wrote.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    core: Kept,
+    /// The `emperor` lines.
+    sources: Vec<String>,
+    pipes: Vec<(Key, i32)>,
+    /// Channels for questions, and whether the vassal answers.
+    asks: Vec<(Key, i32, bool)>,
+    configs: Vec<(Key, i32)>,
+    taps: Vec<(Key, i32)>,
+    /// What vassals said last.
+    lines: Vec<(Key, Vec<String>)>,
+    /// On-demand sockets: address, and the file that goes with them.
+    demands: Vec<(Key, i32, String, Option<PathBuf>)>,
+    pub doors: Vec<(Door, i32, String)>,
+    pub stats: Option<(i32, String)>,
+    pub logs: Vec<(String, i32)>,
+    pub since: i64,
+    pub descriptors: Option<(u64, u64)>,
+    /// Over which our own emperor speaks.
+    above: Option<i32>,
+}
+
+impl State {
+    /// What the life before left; `None`: this is the first.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn receive() -> anyhow::Result<Option<Self>> {
+        let Ok(number) = std::env::var(STATE_ENV) else { return Ok(None) };
+        imperator_sys::environ::unset(STATE_ENV.as_ref())?;
+        let file = File::from(take(number.parse().with_context(|| format!("{STATE_ENV}={number}"))?)?);
+        serde_json::from_reader(std::io::BufReader::new(file)).context("what the emperor of before knew").map(Some)
+    }
+
+    /// A listener of before, if the address is still the same.
+    pub fn door(&self, door: Door, address: &str) -> anyhow::Result<Option<OwnedFd>> {
+        self.doors.iter().find(|(d, _, a)| *d == door && a == address).map(|(_, fd, _)| take(*fd)).transpose()
+    }
+
+    pub fn stats(&self, address: &str) -> anyhow::Result<Option<OwnedFd>> {
+        self.stats.as_ref().filter(|(_, a)| a == address).map(|(fd, _)| take(*fd)).transpose()
+    }
+
+    /// Descriptors of the logs.
+    pub fn logs(&self) -> anyhow::Result<Vec<(String, OwnedFd)>> {
+        self.logs.iter().map(|(name, fd)| Ok((name.clone(), take(*fd)?))).collect()
+    }
+
+    fn descriptors(&self) -> impl Iterator<Item = i32> {
+        let of = |list: &[(Key, i32)]| list.iter().map(|(_, fd)| *fd).collect::<Vec<_>>();
+        let asks = self.asks.iter().map(|(_, fd, _)| *fd);
+        let demands = self.demands.iter().map(|(_, fd, ..)| *fd);
+        let doors = self.doors.iter().map(|(_, fd, _)| *fd);
+        let mut all = [of(&self.pipes), of(&self.configs), of(&self.taps)].concat();
+        all.extend(asks.chain(demands).chain(doors));
+        all.extend(self.stats.iter().map(|(fd, _)| *fd).chain(self.logs.iter().map(|(_, fd)| *fd)).chain(self.above));
+        all.into_iter()
+    }
+}
+
+fn take(fd: i32) -> anyhow::Result<OwnedFd> {
+    process::take_inherited(fd).with_context(|| format!("descriptor {fd} of the emperor of before"))
+}
+
+impl Shell {
+    /// Becomes the next life of this emperor. Returns only if that is not possible: nothing has changed then.
+    pub(super) fn upgrade(&mut self) -> anyhow::Error {
+        let error = self.try_upgrade().err().unwrap_or_else(|| anyhow::anyhow!("exec returned"));
+        tracing::error!("[emperor] upgrade refused, nothing changes: {error:#}");
+        error
+    }
+
+    /// What speaks against it.
+    pub(super) fn check_upgrade(&self) -> anyhow::Result<()> {
+        ensure!(self.is_first, "this emperor is part of an instance: reload that");
+        ensure!(!self.core.is_ending(), "the emperor ends");
+        configuration_error(&self.first_dir).map_or(Ok(()), |error| Err(anyhow::anyhow!("the configuration has errors:\n{error}")))
+    }
+
+    fn try_upgrade(&mut self) -> anyhow::Result<()> {
+        self.check_upgrade()?;
+        tracing::info!("[emperor] executes its binary anew; vassals run on");
+        let state = self.state();
+        let mut file = File::from(memfd_create("imperator-emperor", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(&serde_json::to_vec(&state)?)?;
+        file.rewind()?;
+        let mark = |cloexec| state.descriptors().for_each(|fd| drop(process::set_cloexec_of(fd, cloexec)));
+        mark(false);
+        process::set_cloexec(file.as_fd(), false)?;
+        let here = std::env::current_dir();
+        let result = self.execute(file.as_raw_fd());
+        mark(true);
+        if let Ok(here) = here {
+            let _ = std::env::set_current_dir(here);
+        }
+        result
+    }
+
+    fn execute(&self, state: i32) -> anyhow::Result<()> {
+        std::env::set_current_dir(&self.first_dir).with_context(|| format!("chdir {}", self.first_dir.display()))?;
+        let pair = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            CString::new([name.into_vec(), b"=".to_vec(), value.into_vec()].concat()).ok()
+        };
+        let mut environment: Vec<CString> = std::env::vars_os().filter_map(pair).collect();
+        environment.push(CString::new(format!("{STATE_ENV}={state}"))?);
+        let arguments: Vec<CString> = std::env::args_os().filter_map(|a| CString::new(a.into_vec()).ok()).collect();
+        let program = own_program();
+        let Err(error) = nix::unistd::execve(&CString::new(program.clone().into_vec())?, &arguments, &environment);
+        Err(error).with_context(|| format!("cannot execute {}", program.to_string_lossy()))
+    }
+
+    fn state(&self) -> State {
+        let raw = |fds: &std::collections::BTreeMap<Key, OwnedFd>| fds.iter().map(|(key, fd)| (key.clone(), fd.as_raw_fd())).collect();
+        State {
+            core: self.core.keep(),
+            sources: self.settings.emperor.sources.clone(),
+            pipes: raw(&self.pipes),
+            asks: self.inquiry.held().map(|(key, fd, speaks)| (key.clone(), fd, speaks)).collect(),
+            configs: raw(&self.configs),
+            taps: self.taps.held().map(|(key, fd)| (key.clone(), fd)).collect(),
+            lines: self.taps.lines().collect(),
+            demands: self.demands.iter().map(|(key, d)| (key.clone(), d.fd.as_raw_fd(), d.name.clone(), d.path.clone())).collect(),
+            doors: self.clients.held(),
+            stats: self.stats.as_ref().zip(self.settings.emperor.stats.clone()).map(|(s, a)| (s.listener().as_raw_fd(), a)),
+            logs: self.logs.iter().flat_map(|l| l.handover()).map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
+            since: self.since,
+            descriptors: self.descriptors,
+            above: self.above.as_ref().map(|a| a.fd().as_raw_fd()),
+        }
+    }
+
+    /// Takes over what the life before left.
+    ///
+    /// # Errors
+    /// One of its descriptors is not there.
+    pub(super) fn resume(&mut self, state: State) -> anyhow::Result<()> {
+        let time = now();
+        let lines = self.settings.emperor.sources.clone();
+        let source = |old: usize| lines.iter().position(|line| Some(line) == state.sources.get(old));
+        self.core = Core::resume(self.core.policy.clone(), state.core, time, source);
+        for (key, fd) in state.pipes {
+            let pipe = take(fd)?;
+            self.poller.readable(pipe.as_fd(), What::Pipe(key.clone()))?;
+            self.pipes.insert(key, pipe);
+        }
+        for (key, fd, speaks) in state.asks {
+            self.inquiry.join(key.clone(), SeqPacket::from_fd(take(fd)?), speaks)?;
+            if let Some(fd) = self.inquiry.fd(&key) {
+                self.poller.readable(fd, What::Said(key.clone()))?;
+            }
+        }
+        for (key, fd) in state.configs {
+            self.configs.insert(key, take(fd)?);
+        }
+        for (key, fd, name, path) in state.demands {
+            let fd = take(fd)?;
+            if self.core.is_asleep(&key) {
+                self.poller.readable(fd.as_fd(), What::Demand(key.clone()))?;
+            }
+            self.demands.insert(key, Demand { name, fd, path });
+        }
+        self.taps.remember(state.lines);
+        for (key, fd) in state.taps {
+            let fd = take(fd)?;
+            self.tap(&key, fd)?;
+        }
+        self.since = state.since;
+        self.descriptors = state.descriptors;
+        Ok(())
+    }
+}
