@@ -50,6 +50,7 @@ case $target in
     test)
         need_packages nginx nginx-light curl curl strace strace redis-server redis-server
         (need_packages chromium chromium) || say "no chromium: the dashboard is not looked at in a browser"
+        ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need_packages initdb postgresql
         need_venv tests/fixtures/requirements.txt
         ;;
     lint)

@@ -24,8 +24,8 @@ use super::poller::What;
 use super::shell::{CALM_SCAN_MS, Shell, now};
 use super::sources::Look;
 use super::stats::{self, Frame};
-use crate::privileges::Cell;
 use crate::config::reader::from_emperor::{LONGEST, packet};
+use crate::privileges::Cell;
 use crate::stats::Page;
 
 impl Shell {

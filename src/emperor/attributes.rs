@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn only_the_emperors_section_counts() {
-        let found = parse("wrapper = no\n[uwsgi]\nwrapper = no\n[emperor]\n; wrapper = no\n wrapper = /bin/x \nname=a=b\n[other]\nname = no\n");
+        let found =
+            parse("wrapper = no\n[uwsgi]\nwrapper = no\n[emperor]\n; wrapper = no\n wrapper = /bin/x \nname=a=b\n[other]\nname = no\n");
         assert_eq!(found.get("wrapper").map(String::as_str), Some("/bin/x"));
         assert_eq!(found.get("name").map(String::as_str), Some("a=b"));
     }

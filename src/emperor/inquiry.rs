@@ -133,7 +133,8 @@ impl Inquiry {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(None),
             Ok(None) | Err(_) => return Err(()),
         };
-        if answer.number == 0 && channel.current.is_none() {
+        // Also in the middle of a question: it has reloaded, and answers that next.
+        if answer.number == 0 {
             channel.speaks = true;
             return Ok(None);
         }
@@ -203,6 +204,8 @@ mod tests {
         assert_eq!(all.on_ready(&key), Ok(None));
         assert!(all.ask(1, &key, Question::Figures));
         assert_eq!(all.pump(0), []);
+        theirs.send(&Answer::hello(), &[]).unwrap();
+        assert_eq!(all.on_ready(&key), Ok(None), "a reload in between");
         let ask = asked(&theirs);
         assert_eq!(ask.what, Question::Figures);
         answer(&theirs, ask.number, "{", true);

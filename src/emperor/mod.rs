@@ -71,12 +71,13 @@ pub fn known(settings: &Settings, directory: &Path) -> anyhow::Result<Vec<Known>
         sources::Rules { extra: options.extra_extension.clone(), nofollow: options.nofollow, tyrant_nofollow: options.tyrant_nofollow };
     let mut all = vec![];
     for line in &options.sources {
-        let mut source = sources::monitor(line, directory, &rules)?;
+        let mut source = sources::monitor(line, directory, &rules, options.freq)?;
         let place = source.directory();
         let core::Found::Files(found) = source.look().found else { continue };
         for seen in found {
             let key = core::Key::vassal(&seen.id);
-            let words = launch::arguments(options, &rules, &key, None).into_iter().map(|word| word.to_string_lossy().into_owned());
+            let words =
+                launch::arguments(options, &rules, &key, &launch::Text::File).into_iter().map(|word| word.to_string_lossy().into_owned());
             let owner = (seen.owner.uid, seen.owner.gid);
             all.push(Known { id: seen.id, directory: place.clone(), owner, arguments: words.collect() });
         }

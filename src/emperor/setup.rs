@@ -131,7 +131,13 @@ fn name_process(settings: &Settings, place: Place) {
     }
 }
 
-fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &Path), above: Option<Above>, life: Option<State>) -> anyhow::Result<Shell> {
+fn prepare(
+    settings: &Settings,
+    place: Place,
+    (first_dir, start_dir): (&Path, &Path),
+    above: Option<Above>,
+    life: Option<State>,
+) -> anyhow::Result<Shell> {
     let options = &settings.emperor;
     let rules = Rules { extra: options.extra_extension.clone(), nofollow: options.nofollow, tyrant_nofollow: options.tyrant_nofollow };
     let sources = options.sources.iter().map(|line| monitor(line, start_dir, &rules, options.freq)).collect::<Result<Vec<_>, _>>()?;
@@ -144,11 +150,7 @@ fn prepare(settings: &Settings, place: Place, (first_dir, start_dir): (&Path, &P
             "[emperor] emperor-tyrant: this process is not root and cannot become other users; vassals of others will not start"
         );
     }
-    let stats = options
-        .stats
-        .as_deref()
-        .map(|address| stats_server(settings, address, life.as_ref()))
-        .transpose()?;
+    let stats = options.stats.as_deref().map(|address| stats_server(settings, address, life.as_ref())).transpose()?;
     let clients = doors(options, life.as_ref())?;
     let dashboard = Dashboard::open(settings)?;
     if let Some(path) = &options.pidfile {
@@ -265,7 +267,9 @@ fn policy(settings: &Settings) -> Policy {
         graceful: options.graceful_shutdown,
         required_heartbeat_ms: seconds(options.required_heartbeat),
         tyrant: options.tyrant,
-        on_demand: options.on_demand_extension.is_some() || options.on_demand_directory.is_some() || options.on_demand_exec.is_some()
+        on_demand: options.on_demand_extension.is_some()
+            || options.on_demand_directory.is_some()
+            || options.on_demand_exec.is_some()
             || options.sources.iter().any(|line| line.starts_with("pg://")), // which may name a socket
         broodlord: options.broodlord,
         parallel_starts: (2 * cores).max(8),

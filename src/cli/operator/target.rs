@@ -53,7 +53,10 @@ impl Target {
         }
         let instance = Instance::read(who, env)?;
         let governs = !instance.settings.emperor.sources.is_empty();
-        if governs && instance.settings.sockets.is_empty() && matches!(ask.verb, Verb::Ps | Verb::Top | Verb::Stats | Verb::Why) {
+        if governs
+            && instance.settings.sockets.is_empty()
+            && matches!(ask.verb, Verb::Ps | Verb::Top | Verb::Stats | Verb::Why | Verb::Upgrade)
+        {
             return Ok(Self::Emperor(Emperor { vassal: None, ..Emperor::of_file(&instance)? }));
         }
         Ok(Self::Instance(Box::new(instance)))

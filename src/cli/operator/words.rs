@@ -13,6 +13,7 @@ Usage: imperator ps     [NAME|FILE]                 who runs, and what each does
        imperator reload NAME|FILE                   load the app again; the running one serves until the new one does
        imperator stop   NAME|FILE [--now]           end it: after its running requests, or at once
        imperator start  NAME|FILE                   start it again
+       imperator upgrade                            the emperor executes its binary anew, while its vassals run on
 
 FILE is the configuration of an instance (.ini, .xml, .yaml, .json, .lua): its addresses are read from it.
 NAME is a vassal of the emperor, which is asked at /run/imperator/emperor.sock or
@@ -41,9 +42,10 @@ pub(in crate::cli) enum Verb {
     Reload,
     Stop,
     Start,
+    Upgrade,
 }
 
-const VERBS: [(&str, Verb); 8] = [
+const VERBS: [(&str, Verb); 9] = [
     ("ps", Verb::Ps),
     ("top", Verb::Top),
     ("stats", Verb::Stats),
@@ -52,6 +54,7 @@ const VERBS: [(&str, Verb); 8] = [
     ("reload", Verb::Reload),
     ("stop", Verb::Stop),
     ("start", Verb::Start),
+    ("upgrade", Verb::Upgrade),
 ];
 
 impl Verb {
@@ -105,7 +108,7 @@ impl Ask {
                 name => bail!("`{name}`: one NAME or FILE at a time"),
             }
         }
-        let about_all = matches!(verb, Verb::Ps | Verb::Top | Verb::Stats);
+        let about_all = matches!(verb, Verb::Ps | Verb::Top | Verb::Stats | Verb::Upgrade);
         ensure!(about_all || ask.who.is_some(), "name a vassal or the file of an instance");
         Ok(ask)
     }

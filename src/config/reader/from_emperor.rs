@@ -29,7 +29,8 @@ static ASKED_BEFORE: AtomicBool = AtomicBool::new(false);
 /// This is no vassal of that kind, or nothing comes in time.
 pub fn load() -> io::Result<Vec<u8>> {
     let mut stream = inherited(FD_ENV)?;
-    let again = ASKED_BEFORE.swap(true, Ordering::Relaxed) || std::env::var_os("UWSGI_RELOADS").is_some();
+    let is_reload = [crate::master::STATE_ENV, "UWSGI_RELOADS"].iter().any(|name| std::env::var_os(name).is_some());
+    let again = ASKED_BEFORE.swap(true, Ordering::Relaxed) || is_reload;
     if again {
         inherited("UWSGI_EMPEROR_FD")?.write_all(&[pipe::SEND_CONFIG])?;
     }

@@ -16,7 +16,7 @@ use super::target::Emperor;
 use super::words::{Ask, Verb};
 use crate::cli::print;
 use crate::cli::stream::Stream;
-use crate::emperor::command::say::{Followed, Log, Ps, Why};
+use crate::emperor::command::say::{Done, Followed, Log, Ps, Why};
 
 /// How long an emperor may take to answer; it asks its vassals for figures, each with a deadline of half a second.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,6 +36,7 @@ pub(super) fn run(ask: &Ask, emperor: &Emperor) -> Result<i32> {
         return Ok(0);
     }
     match ask.verb {
+        Verb::Upgrade => print(&format!("{}\n", super::shown::plain(&read::<Done>(answer)?.done))),
         Verb::Ps => print(&shown::ps(&read::<Ps>(answer)?)),
         Verb::Why => print(&shown::why(&read::<Why>(answer)?)),
         _ => print(&shown::log(&read::<Log>(answer)?, ask.lines)),

@@ -25,6 +25,7 @@ pub(super) fn run(ask: &Ask, instance: &Instance) -> Result<i32> {
         Verb::Reload => steer::reload(ask, instance)?,
         Verb::Stop => steer::stop(ask, instance)?,
         Verb::Start => steer::start(instance)?,
+        Verb::Upgrade => anyhow::bail!("an instance takes a new binary when it reloads: `imperator reload {}`", instance.name),
     }
     Ok(0)
 }

@@ -50,7 +50,8 @@ impl Postgres {
     pub fn new(rest: &str, start_dir: &Path, frequency_s: u32) -> Self {
         let (connection, query) = rest.split_once(';').unwrap_or((rest, ""));
         let query = if query.trim().is_empty() { QUERY } else { query };
-        let task = Task { connection: connection.trim().into(), query: query.into(), every_s: frequency_s.max(1), parent: std::process::id() };
+        let task =
+            Task { connection: connection.trim().into(), query: query.into(), every_s: frequency_s.max(1), parent: std::process::id() };
         Self {
             task,
             directory: start_dir.into(),

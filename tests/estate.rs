@@ -1,0 +1,213 @@
+//! An operator and an estate of vassals: who runs and why not, their logs, orders, an upgrade that nobody notices.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::process::{Command, Output};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{HELLO, Server, cpu_ticks, http, uwsgi, wait_for};
+
+fn vassal(name: &str, more: &str) -> String {
+    format!("[uwsgi]\nsocket = {{dir}}/{name}.sock\nwsgi-file = {{dir}}/app.py\n{more}")
+}
+
+fn answer(server: &Server, name: &str) -> Option<String> {
+    uwsgi(&server.fill(&format!("{{dir}}/{name}.sock")), "/").ok().filter(|a| a.status == 200).map(|a| a.text())
+}
+
+fn emperor(names: &[&str], more: &[&str]) -> Server {
+    let mut server = Server::new();
+    server.write("app.py", HELLO);
+    fs::create_dir_all(server.path("v")).expect("the directory");
+    for name in names {
+        server.write(&format!("v/{name}.ini"), &vassal(name, ""));
+    }
+    server.start(&[&["--emperor", "{dir}/v", "--emperor-command-socket", "{dir}/command"], more].concat());
+    for name in names {
+        wait_for("a vassal", || answer(&server, name));
+    }
+    server
+}
+
+fn run(server: &Server, words: &[&str]) -> Output {
+    let words = words.iter().map(|w| server.fill(w));
+    Command::new(env!("CARGO_BIN_EXE_imperator")).args(words).args(["--at", &server.fill("{dir}/command")]).output().expect("it runs")
+}
+
+fn said(server: &Server, words: &[&str]) -> String {
+    let output = run(server, words);
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn row(server: &Server, name: &str) -> Value {
+    look(server, name).unwrap_or_else(|| panic!("{name} is not in the list"))
+}
+
+fn look(server: &Server, name: &str) -> Option<Value> {
+    let ps: Value = serde_json::from_str(&said(server, &["ps", "--json"])).expect("JSON");
+    let rows = ps["vassals"].as_array().expect("rows");
+    rows.iter().find(|r| r["name"] == format!("{name}.ini")).cloned()
+}
+
+fn wait_state(server: &Server, name: &str, state: &str) -> Value {
+    wait_for(state, || look(server, name).filter(|r| r["state"] == state))
+}
+
+#[test]
+fn ps_shows_each_vassal_with_its_figures_and_why_one_does_not_run() {
+    let server = emperor(&["good"], &["--emperor-throttle", "30000"]);
+    server.write("v/bad.ini", &vassal("bad", "").replace("app.py", "missing.py"));
+    // The first pause is a thousandth of the second.
+    let bad =
+        wait_for("the second pause", || look(&server, "bad").filter(|r| r["state"] == "throttled" && r["restarts"].as_u64() >= Some(1)));
+    assert!(bad["last_exit"].as_str().is_some_and(|e| e.contains("exit code 22")), "{bad}");
+    assert!(bad["next_try"].is_i64() && bad["pid"].is_null() && bad["figures"].is_null(), "{bad}");
+    let good = row(&server, "good");
+    assert_eq!((&good["state"], &good["figures"]["workers"], &good["figures"]["generation"]), (&"running".into(), &1.into(), &1.into()));
+    assert!(good["figures"]["requests"].as_u64().is_some_and(|n| n >= 1), "{good}");
+    let table = said(&server, &["ps"]);
+    assert!(table.contains("good.ini") && table.contains("throttled") && table.contains("could not be loaded"), "{table}");
+    let why = said(&server, &["why", "bad"]);
+    for part in ["throttled", "exit code 22", "what to do", "imperator check", "missing.py", "next try"] {
+        assert!(why.contains(part), "{part} is not in\n{why}");
+    }
+}
+
+#[test]
+fn an_order_is_followed_and_a_failed_one_says_why() {
+    let server = emperor(&["a", "b"], &[]);
+    let (a, b) = (answer(&server, "a").expect("a"), answer(&server, "b").expect("b"));
+    assert!(said(&server, &["reload", "a"]).contains("has reloaded"));
+    assert_ne!(answer(&server, "a").expect("a serves"), a);
+    assert!(said(&server, &["stop", "a"]).contains("is stopped"));
+    assert_eq!(answer(&server, "a"), None);
+    server.write("v/a.ini", &vassal("a", "processes = 2\n"));
+    server.write("v/c.ini", &vassal("c", ""));
+    wait_for("an event after the edit", || answer(&server, "c"));
+    assert_eq!((row(&server, "a")["state"].as_str(), answer(&server, "a")), (Some("stopped"), None));
+    assert!(said(&server, &["start", "a"]).contains("runs"));
+    assert_eq!(row(&server, "a")["figures"]["workers"], 2);
+    // A reload that fails leaves the old one, and is reported as what it is.
+    fs::write(server.path("app.py"), "nonsense(").expect("written");
+    let failed = run(&server, &["reload", "b"]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert_eq!(answer(&server, "b"), Some(b));
+    let unknown = run(&server, &["why", "nobody"]);
+    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("no vassal"), "{unknown:?}");
+}
+
+#[test]
+fn lines_carry_their_vassals_name_and_are_remembered() {
+    let server = emperor(&["a"], &[]);
+    server.wait_log("[a.ini] generation 1 serves");
+    let log = said(&server, &["log", "a", "-n", "1"]);
+    assert_eq!(log.lines().count(), 1, "{log}");
+    let document: Value = serde_json::from_str(&said(&server, &["log", "a", "--json"])).expect("JSON");
+    let lines = document["lines"].as_array().expect("lines");
+    assert!(lines.iter().any(|l| l.as_str().is_some_and(|l| l.contains("generation 1 serves"))), "{document}");
+}
+
+#[test]
+fn every_vassal_may_have_a_file_of_its_own() {
+    let mut server = Server::new();
+    server.write("app.py", HELLO);
+    fs::create_dir(server.path("logs")).expect("the directory");
+    server.write("v/a.ini", &vassal("a", ""));
+    server.write("v/dead.ini", &vassal("dead", "").replace("app.py", "missing.py"));
+    server.write("emperor.ini", "[uwsgi]\nemperor = {dir}/v\nvassal-log = {dir}/logs/%n.txt\nemperor-command-socket = {dir}/command\n");
+    server.start(&["--ini", "{dir}/emperor.ini"]);
+    wait_for("the vassal", || answer(&server, "a"));
+    let text = wait_for("its file", || fs::read_to_string(server.path("logs/a.txt")).ok().filter(|t| t.contains("generation 1 serves")));
+    assert!(!text.contains("[a.ini]"), "{text}");
+    // The emperor's own log has one line a death, with the reason.
+    server.wait_log("it said last: ");
+    let log = server.log();
+    assert!(!log.contains("generation 1 serves"), "{log}");
+    assert!(log.lines().any(|l| l.contains("dead.ini") && l.contains("next try in") && l.contains("missing.py")), "{log}");
+    assert!(said(&server, &["why", "a"]).contains("logs/a.txt"));
+}
+
+#[test]
+fn a_vassal_that_floods_its_log_waits_and_the_emperor_does_not() {
+    let server = emperor(&["quiet"], &["--vassal-log", "{dir}/logs/", "--vassal-log-limit", "100"]);
+    fs::create_dir_all(server.path("logs")).expect("the directory");
+    server.write(
+        "flood.py",
+        "import sys, threading\ndef flood():\n    n = 0\n    while True:\n        n += 1\n        sys.stderr.write('%08d %s\\n' % (n, 'x' * 90))\n\
+         threading.Thread(target=flood, daemon=True).start()\ndef application(env, sr):\n    sr('200 OK', [])\n    return [b'']\n",
+    );
+    server.write("v/loud.ini", &vassal("loud", "lazy-apps = true\nenable-threads = true\n").replace("app.py", "flood.py"));
+    server.wait_log("loud.ini: says more than 100 KiB a second");
+    let before = cpu_of(server.pid());
+    for _ in 0..20 {
+        assert!(answer(&server, "quiet").is_some());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(cpu_of(server.pid()) - before < 50, "the emperor is kept busy");
+    // No line is lost: the numbers follow each other.
+    let text = fs::read_to_string(server.path("logs/loud.log")).expect("its file");
+    let numbers: Vec<u64> = text.lines().filter_map(|l| l.split(' ').next()?.parse().ok()).collect();
+    assert!(numbers.len() > 500 && numbers.windows(2).all(|w| w[1] == w[0] + 1), "{} lines", numbers.len());
+    assert!(said(&server, &["stop", "loud"]).contains("is stopped"));
+    assert!(cpu_ticks(server.pid()) > 0);
+}
+
+/// Of one process, in ticks.
+fn cpu_of(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn an_upgrade_of_the_emperor_is_noticed_by_no_vassal() {
+    let mut server = emperor(&["a"], &["--emperor-stats", "{dir}/stats", "--emperor-on-demand-extension", ".where"]);
+    server.write("v/late.ini.where", "{dir}/late.socket\n");
+    server.write("v/late.ini", &vassal("late", "").replace("socket = {dir}/late.sock\n", ""));
+    wait_state(&server, "late", "sleeping");
+    let (a, pid) = (answer(&server, "a").expect("a"), row(&server, "a")["pid"].clone());
+    let since = row(&server, "a")["since"].clone();
+    for way in [true, false] {
+        let before = server.log().matches("[emperor] governing").count();
+        if way {
+            assert!(said(&server, &["upgrade"]).contains("vassals run on"));
+        } else {
+            server.signal(Signal::SIGUSR2);
+        }
+        wait_for("the next life", || (server.log().matches("[emperor] governing").count() > before).then_some(()));
+        assert!(server.alive());
+        let now = row(&server, "a");
+        assert_eq!((&now["pid"], &now["since"], &now["state"]), (&pid, &since, &"running".into()));
+        assert_eq!(answer(&server, "a").as_ref(), Some(&a));
+        assert!(now["figures"]["workers"].is_u64(), "its channel went along: {now}");
+    }
+    // What came along works: the on-demand socket, the pipe, the log, the watch for files.
+    wait_for("a wake-up", || uwsgi(&server.fill("{dir}/late.socket"), "/").ok().filter(|r| r.status == 200));
+    server.write("v/a.ini", &vassal("a", "processes = 2\n"));
+    wait_for("the reload", || answer(&server, "a").filter(|now| *now != a));
+    assert!(said(&server, &["log", "a"]).contains("generation 2 serves"));
+    // With a broken configuration nothing happens.
+    assert_eq!(row(&server, "a")["pid"], pid);
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait_exit().success());
+    for socket in ["stats", "command", "late.socket"] {
+        assert!(!fs::symlink_metadata(server.path(socket)).is_ok_and(|m| m.file_type().is_socket()), "{socket} is left");
+    }
+}
+
+#[test]
+fn metrics_of_all_vassals_are_one_page() {
+    let server = emperor(&["a", "b"], &["--emperor-stats-prometheus", "127.0.0.1:{port}"]);
+    let page = http(&format!("127.0.0.1:{}", server.port), "/metrics").expect("the page").text();
+    for line in ["imperator_vassals{state=\"running\"} 2", "imperator_vassal_up{vassal=\"a.ini\"} 1"] {
+        assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+    }
+    for name in ["a", "b"] {
+        let has = |l: &str| l.starts_with("uwsgi_") && l.contains(&format!("vassal=\"{name}.ini\""));
+        assert!(page.lines().any(has), "{name} says nothing in\n{page}");
+    }
+    assert_eq!(http(&format!("127.0.0.1:{}", server.port), "/").expect("an answer").status, 404);
+}
