@@ -47,7 +47,7 @@ bench: ## CPU per request, throughput, p99 and memory side by side with other se
 
 instructions: ## instructions of the hot functions against their budget
 	@scripts/setup.sh instructions
-	$(CARGO) build --release -p imperator-instructions
+	$(CARGO) build --release -p imperator-instructions -p imperator -p imperator-python
 	benches/instructions/check.py
 
 manual: ## regenerate docs/options.md from the option table

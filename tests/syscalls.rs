@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -32,6 +32,8 @@ def application(env, start_response):
 
 struct Trace {
     strace: Child,
+    /// It ends if nobody reads what it says of new threads.
+    _stderr: BufReader<ChildStderr>,
     out: PathBuf,
 }
 
@@ -46,10 +48,10 @@ impl Trace {
             return None;
         };
         let mut said = String::new();
-        let stderr = strace.stderr.take().expect("a pipe");
-        let _ = BufReader::new(stderr).read_line(&mut said);
+        let mut stderr = BufReader::new(strace.stderr.take().expect("a pipe"));
+        let _ = stderr.read_line(&mut said);
         if said.contains("attached") {
-            return Some(Self { strace, out });
+            return Some(Self { strace, _stderr: stderr, out });
         }
         let _ = strace.wait();
         eprintln!("SKIPPED: strace cannot attach to a worker: {said}");

@@ -12,6 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+
+import python_worker
+
 HERE = Path(__file__).resolve().parent
 BUDGET = HERE / "budget.txt"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target"))
@@ -26,6 +30,7 @@ def main():
     options = parser.parse_args()
     names = subprocess.run([BINARY], capture_output=True, text=True, check=True).stdout.split()
     counts = {name: (counted(name, MANY) - counted(name, FEW)) / (MANY - FEW) for name in names}
+    counts |= {name: python_worker.count(name, BINARY.parent) for name in python_worker.REQUESTS}
     if options.update:
         update(counts)
     budget = read_budget()

@@ -99,7 +99,7 @@ def write_document(results: list[Result], pairs: int, seconds: float, busy: floa
             raise RuntimeError(f"{DOCUMENT} has no marker <!-- {marker} -->")
     DOCUMENT.write_text(text)
     IMAGES.mkdir(exist_ok=True)
-    measured = [r for r in results if r.pairs and not r.run.stall]
+    measured = [r for r in results if r.pairs and not r.run.stall and not r.run.reference]
     for key, title in (("cpu", "CPU per request"), ("throughput", "Throughput"), ("p99", "99th percentile of latency"), ("memory", "Memory (PSS)")):
         bars = [(f"{r.run.title}", r.against, r.ratios()[key]) for r in measured]
         (IMAGES / f"{key}.svg").write_text(plot.bars(f"{title}, ours / theirs", bars))

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidebyside.servers import FILES, Granian, Gunicorn, Imperator, Nginx, Server, Uwsgi, UwsgiLua
+from sidebyside.servers import FILES, Floor, Granian, Gunicorn, Imperator, Nginx, Server, Uwsgi, UwsgiLua
 
 QUIET = ["disable-logging = true"]
 UNIX = ["socket = {dir}/s.sock"]
@@ -40,6 +40,8 @@ class Run:
     load: Load
     goals: Goals
     stall: int = 0
+    reference: bool = False
+    """Not a server of ours: what the same system calls take without any server."""
 
 
 HELLO = Load("uwsgi", ("--length", "11"))
@@ -69,10 +71,12 @@ def runs() -> list[Run]:
     http11 = ("http11-socket = 127.0.0.1:{port}", *QUIET)
     ours_http = Imperator("ten_kib.py", lines=http11)
     threads = Imperator("hello.py", threads=4, lines=http11)
+    logged = ("socket = 127.0.0.1:{port}", "logto = {dir}/log")
+    floor = "the floor (no Python, no server): "
     return [
         Run("hello", "hello, uwsgi protocol on a unix socket, 2 workers", *both("hello.py", *UNIX, *QUIET), HELLO, Goals(cpu=0.80, throughput=1.15, p99=1.0, memory=1.0)),
         Run("threads", "hello, uwsgi protocol, 2 workers x 4 threads", *both("hello.py", *UNIX, *QUIET, threads=4), HELLO, NARROW),
-        Run("log", "uwsgi protocol on TCP, request log to a file", *both("hello.py", "socket = 127.0.0.1:{port}", "logto = {dir}/log"), HELLO, NARROW),
+        Run("log", "uwsgi protocol on TCP, request log to a file", *both("hello.py", *logged), HELLO, NARROW),
         Run("nginx", "behind nginx uwsgi_pass", *both("hello.py", *UNIX, *QUIET, nginx=True), HELLO_HTTP, Goals(cpu=0.85, throughput=1.05, p99=1.0)),
         Run("http", "HTTP/1.1 keep-alive, 10 KiB, straight", ours_http, Uwsgi("ten_kib.py", lines=http11), TEN_KIB, Goals(cpu=0.75, throughput=1.2, p99=1.0)),
         Run("http2", "HTTP/1.1 keep-alive, 10 KiB, as many clients as workers", ours_http, Uwsgi("ten_kib.py", lines=http11), Load("http", TEN_KIB.options, clients=2), Goals(cpu=0.75, throughput=1.2, p99=1.0)),
@@ -85,4 +89,8 @@ def runs() -> list[Run]:
         Run("offload", "a file of 4 MiB, uwsgi protocol on TCP, one offload thread", *both("hello.py", "socket = 127.0.0.1:{port}", *QUIET, f"static-map = /s={big_file()}", "offload-threads = 1"), BIG, Goals(cpu=0.90)),
         Run("lua", "hello in Lua, uwsgi protocol on a unix socket", Imperator("hello.lua", lines=(*UNIX, *QUIET)), UwsgiLua("hello.lua", lines=("plugins = lua51", *UNIX, *QUIET)), LUA, Goals(cpu=0.60, throughput=1.3, memory=0.5)),
         Run("stall", "200 clients stalled in mid-head on http-socket", *both("hello.py", "http-socket = 127.0.0.1:{port}", *QUIET), Load("http-close", ("--length", "11", "--timeout", "3")), Goals(throughput=0.9), stall=200),
+        Run("floor", floor + "hello, uwsgi protocol on a unix socket", Floor("close", lines=tuple(UNIX)), Uwsgi("hello.py", lines=(*UNIX, *QUIET)), HELLO, Goals(), reference=True),
+        Run("floor-log", floor + "uwsgi protocol on TCP, a line to a file", Floor("close", lines=logged), Uwsgi("hello.py", lines=logged), HELLO, Goals(), reference=True),
+        Run("floor-http", floor + "HTTP/1.1 keep-alive, 10 KiB", Floor("keep", length=10 << 10), Uwsgi("ten_kib.py", lines=http11), TEN_KIB, Goals(), reference=True),
+        Run("floor-http2", floor + "the same, as many clients as workers", Floor("keep", length=10 << 10), Uwsgi("ten_kib.py", lines=http11), Load("http", TEN_KIB.options, clients=2), Goals(), reference=True),
     ]

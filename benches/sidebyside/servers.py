@@ -61,7 +61,7 @@ class Server:
             folder, port = Path(name), free_port()
             if self.app == "django":
                 shutil.copytree(DJANGO, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
+            elif not isinstance(self, Floor):
                 shutil.copy(APPS / self.app, folder / f"app{Path(self.app).suffix}")
             address = self.listens_on(folder, port)
             pid = stack.enter_context(process(self.command(places, folder, port), folder, self.name, address))
@@ -146,6 +146,21 @@ class Nginx(Server):
     def command(self, places: Places, folder: Path, port: int) -> list[str]:
         (folder / "nginx.conf").write_text(nginx_outside(folder, f"127.0.0.1:{port}", WORKERS, f"sendfile on; tcp_nopush on; location /s/ {{ alias {FILES}/; }}"))
         return [nginx_binary(), "-p", str(folder), "-c", f"{folder}/nginx.conf", "-g", "daemon off;"]
+
+
+@dataclass(frozen=True)
+class Floor(Server):
+    """The system calls of a request and nothing else (benches/load/src/bin/imperator-floor.rs): `app` is whether it closes or keeps its connections."""
+
+    name = "the floor"
+    length: int = 11
+
+    def listens_on(self, folder: Path, port: int) -> str:
+        return f"{folder}/s.sock" if any("s.sock" in line for line in self.lines) else super().listens_on(folder, port)
+
+    def command(self, places: Places, folder: Path, port: int) -> list[str]:
+        log = [f"{folder}/floor.lines"] if any("logto" in line for line in self.lines) else []
+        return [str(places.release / "imperator-floor"), self.app, str(self.length), self.listens_on(folder, port), *log]
 
 
 @contextlib.contextmanager
