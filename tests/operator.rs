@@ -195,24 +195,9 @@ fn a_signal_ends_top_and_gives_the_terminal_back() {
 
 #[test]
 fn top_ends_with_its_terminal() {
-    use std::io::Read as _;
     let server = started("stats = app.stats\n");
-    let pair = nix::pty::openpty(None, None).expect("a terminal");
-    let end = || Stdio::from(pair.slave.try_clone().expect("its end"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imperator"));
-    command.args(["top", "app.ini"]).current_dir(server.dir.path()).env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
-    let mut top = command.spawn().expect("it starts");
-    drop((command, pair.slave));
-    let mut screen = std::fs::File::from(pair.master);
-    screen.read_exact(&mut [0; 64]).expect("it draws");
-    drop(screen);
-    let ended = (0..200).find_map(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        top.try_wait().expect("wait")
-    });
-    if ended.is_none() {
-        top.kill().expect("kill");
-        let _ = top.wait();
-    }
-    assert!(ended.is_some(), "it goes on without a terminal");
+    let mut top = top(&server);
+    top.wait_for("0 of 2 workers busy");
+    top.hang_up();
+    top.wait_exit();
 }

@@ -6,6 +6,8 @@ mod view;
 
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use imperator_sys::process::monotonic_ms;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 
 use self::sample::{Look, Seen};
@@ -25,7 +27,7 @@ use super::{ask, emperor, instance, shown};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a key is waited for before the screen looks for news, in milliseconds.
+/// Milliseconds that a key is waited for before the screen looks for news.
 const KEY: u8 = 100;
 
 /// Shows it until somebody has seen enough.
@@ -40,7 +42,7 @@ pub(super) fn run(target: Target) -> Result<()> {
     };
     // Before the screen is taken: what does not run is told as by every other command.
     let first = look(&target)?;
-    let ends = signals()?;
+    let ended = on_signals()?;
     // One look may wait here while the screen is drawn, no more.
     let (sender, looks) = sync_channel(1);
     thread::Builder::new().name("looks".into()).spawn(move || look_on(&target, &sender)).context("a thread")?;
@@ -48,50 +50,60 @@ pub(super) fn run(target: Target) -> Result<()> {
     view.see(Ok(first));
     // Also restores the terminal when something panics.
     let mut terminal = ratatui::try_init().context("the terminal")?;
-    let done = show(&mut terminal, &mut view, &looks, &ends);
+    let done = show(&mut terminal, &mut view, &looks, &ended);
     ratatui::restore();
     done
 }
 
-fn show(terminal: &mut ratatui::DefaultTerminal, view: &mut View, looks: &Receiver<Result<Look, String>>, ends: &SignalFd) -> Result<()> {
-    loop {
+fn show(terminal: &mut DefaultTerminal, view: &mut View, looks: &Receiver<Result<Look, String>>, ended: &AtomicBool) -> Result<()> {
+    while !ended.load(Relaxed) {
         match looks.try_recv() {
             Ok(look) => view.see(look),
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => return Ok(()),
         }
         terminal.draw(|frame| draw::draw(frame, view))?;
-        if !terminal_waits()? {
+        let keys = wait_for_keys()?;
+        if keys.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
             return Ok(());
         }
-        if event::poll(Duration::ZERO)?
-            && let Event::Key(key) = event::read()?
-            && view.press(key)
-        {
-            return Ok(());
-        }
-        if ends.read_signal()?.is_some() {
-            return Ok(());
+        while !keys.is_empty() && event::poll(Duration::ZERO)? {
+            if let Event::Key(key) = event::read()?
+                && view.press(key)
+            {
+                return Ok(());
+            }
         }
     }
+    Ok(())
 }
 
-/// Waits for a key for a moment; false if the terminal is gone. The events' reader would read the end of its input for ever.
-fn terminal_waits() -> Result<bool> {
+/// What there is of standard input after at most [`KEY`]. Whoever asked crossterm about a terminal that is gone would wait for ever, and not idly.
+fn wait_for_keys() -> Result<PollFlags> {
     let stdin = std::io::stdin();
-    let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut input, KEY) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(error) => return Err(error).context("the terminal"),
+    let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, KEY) {
+        Ok(_) => Ok(fds[0].revents().unwrap_or(PollFlags::empty())),
+        Err(Errno::EINTR) => Ok(PollFlags::empty()),
+        Err(error) => Err(error.into()),
     }
-    Ok(!input[0].revents().is_some_and(|seen| seen.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)))
 }
 
-/// What asks a command to end, so that the terminal is given back first. A hangup is left to end it: there is no terminal to give back.
-fn signals() -> Result<SignalFd> {
-    let set = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+/// What asks a command to end is told to the loop, so that it gives the terminal back; a loop that does not listen is not waited for.
+fn on_signals() -> Result<Arc<AtomicBool>> {
+    let set = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]);
     set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+    let ended = Arc::new(AtomicBool::new(false));
+    let told = ended.clone();
+    let wait = move || {
+        let _ = set.wait();
+        told.store(true, Relaxed);
+        thread::sleep(LOOK);
+        ratatui::restore();
+        std::process::exit(0);
+    };
+    thread::Builder::new().name("signals".into()).spawn(wait).context("a thread")?;
+    Ok(ended)
 }
 
 /// Until nobody takes the looks any more.
