@@ -9,6 +9,7 @@ use imperator::master::{self, Start};
 use imperator::{below, cli};
 use imperator_worker::control::Role;
 use imperator_worker::log::diag::say;
+use imperator_worker::settings::Settings;
 
 /// What uWSGI ends with when it cannot start.
 const CANNOT_START: i32 = 1;
@@ -37,7 +38,7 @@ fn start() -> Result<i32> {
         return Ok(code);
     }
     match config::load(&start.argv, &start.env) {
-        Ok(loaded) => run(&loaded, &start).with_context(|| "cannot start".to_owned()),
+        Ok(loaded) => run(loaded, &start).with_context(|| "cannot start".to_owned()),
         Err(refused) => {
             refused.show_config.iter().for_each(|text| say(text));
             refused.warnings.iter().for_each(|warning| say(&format!("{warning}")));
@@ -47,15 +48,21 @@ fn start() -> Result<i32> {
     }
 }
 
-fn run(loaded: &Loaded, start: &Start) -> Result<i32> {
+fn run(loaded: Loaded, start: &Start) -> Result<i32> {
     if let Mode::Once(command) = &loaded.mode {
         return Ok(cli::run(command));
     }
+    let (settings, mode) = announce(loaded);
+    match mode {
+        Mode::Emperor => emperor::run(&settings, Place::First),
+        Mode::Serve | Mode::Once(_) => master::run(settings, start),
+    }
+}
+
+/// Logs what there is to say of the configuration. Only what is returned stays in memory.
+fn announce(loaded: Loaded) -> (Settings, Mode) {
     loaded.prints.iter().for_each(|text| say(text));
     loaded.show_config.iter().for_each(|text| say(text));
     loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-    match loaded.mode {
-        Mode::Emperor => emperor::run(&loaded.settings, Place::First),
-        Mode::Serve | Mode::Once(_) => master::run(loaded, start),
-    }
+    (loaded.settings, loaded.mode)
 }

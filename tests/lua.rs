@@ -72,6 +72,59 @@ fn lua_alone_runs_without_a_python() {
     }
 }
 
+/// Where the program of a process is in memory: the same for all that come of one exec.
+fn image(pid: i32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+    stat.rsplit_once(')').expect("a name").1.split_whitespace().nth(23).expect("startcode").to_owned()
+}
+
+fn zygote(server: &Server) -> i32 {
+    wait_for("the zygote", || server.tree().into_iter().find(|(_, comm)| comm == "zygote")).0
+}
+
+#[test]
+fn a_zygote_of_the_same_user_shares_the_masters_memory_and_nothing_else() {
+    let app = r#"
+return function(env)
+    local names = {}
+    for line in io.popen("env; ls /proc/self/fd; grep SigIgn /proc/self/status"):lines() do names[#names + 1] = line end
+    return 200, {}, table.concat(names, "\n")
+end"#;
+    let mut server = Server::new();
+    server.write("app.lua", app);
+    let ini = "socket = {sock}\nlua = app.lua\nstats = {dir}/stats\ntouch-reload = {dir}/app.lua\nenv = MINE=yes\nunenv = HOME\nprocname-prefix = ";
+    let title = "a title that is longer than the arguments that this master was started with, by far, so that it needs more room ";
+    server.start_ini(&format!("{ini}{title}\n"));
+    ready(&mut server);
+    let zygote = zygote(&server);
+    assert_eq!(image(zygote), image(server.pid()));
+    for pid in workers(&server).into_iter().chain([zygote]) {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("fd").filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let links: Vec<String> = links.map(|link| link.display().to_string()).collect();
+        assert!(!links.iter().any(|link| link.contains("signalfd") || link.contains("inotify")), "the master's: {links:?}");
+        let shown = fs::read(format!("/proc/{pid}/cmdline")).expect("cmdline");
+        assert!(String::from_utf8_lossy(&shown).starts_with(&title[..80]), "{}", String::from_utf8_lossy(&shown));
+    }
+    let seen = text(&server, "/");
+    let lines: Vec<&str> = seen.lines().collect();
+    assert!(lines.contains(&"MINE=yes") && !lines.iter().any(|line| line.starts_with("HOME=") || line.contains("IMPERATOR")), "{seen}");
+    let descriptors: Vec<&&str> = lines.iter().filter(|line| line.parse::<u8>().is_ok()).collect();
+    assert_eq!(descriptors, [&"0", &"1", &"2", &"3"], "of a program that the app runs; the last one is its own");
+}
+
+#[test]
+fn a_zygote_that_gives_rights_up_is_a_program_of_its_own() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut server = Server::new();
+    server.write("app.lua", APP);
+    fs::set_permissions(server.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a folder that all can read");
+    server.start_ini("socket = {sock}\nlua = app.lua\nuid = nobody\n");
+    ready(&mut server);
+    assert_ne!(image(zygote(&server)), image(server.pid()));
+}
+
 #[test]
 fn python_and_lua_are_told_apart_by_modifier_and_by_mount() {
     let mut server = Server::new();
@@ -284,6 +337,37 @@ fn without_a_master_lua_serves_in_the_process_itself() {
     let mut server = instance(APP, "master = false\n");
     assert_eq!(text(&server, "/pid"), server.pid().to_string());
     assert!(server.alive());
+}
+
+/// Apps that Python loads later, because a request names them, have numbers of their own.
+#[test]
+fn apps_that_a_request_names_are_numbered_behind_luas() {
+    let mut server = Server::new();
+    server.write("app.lua", APP);
+    server.write("app.py", HELLO);
+    server.write("more.py", HELLO);
+    server.start_ini("socket = {sock}\nwsgi-file = app.py\nlua = app.lua\nmount = /lua=app.lua\ndynamic-apps = true\nprocesses = 1\n");
+    server.ready("{sock}");
+    let file = server.fill("{dir}/more.py");
+    let named = [("SCRIPT_NAME", "/more"), ("UWSGI_FILE", file.as_str())];
+    assert_eq!(Answer::parse(&exchange(&server.sock(), &packet("/x", &named)).expect("an answer")).expect("a head").status, 200);
+    server.wait_log("|app: 3|"); // 0 is Python's, 1 and 2 are Lua's
+    assert_eq!(text(&server, "/a"), "lua /a");
+    server.wait_log("|app: 1|");
+}
+
+#[test]
+fn c_modules_beside_python_say_why_they_do_not_load() {
+    let mut server = Server::new();
+    server.write("app.lua", "local _, why = pcall(require, 'cmodule')\nlocal _, none = pcall(require, 'nowhere')\nuwsgi.log(why) uwsgi.log(none)\nreturn function() return 200, {}, 'x' end");
+    server.write("app.py", HELLO);
+    server.write("cmodule.so", "no library");
+    server.start_ini("socket = {sock}\nwsgi-file = app.py\nlua = app.lua\nenv = LUA_CPATH={dir}/?.so\n");
+    server.ready("{sock}");
+    server.wait_log("error loading module 'cmodule' from file");
+    server.wait_log("beside Python C modules of Lua cannot be loaded: give the app an instance without Python");
+    server.wait_log("module 'nowhere' not found");
+    assert_eq!(server.log().matches("beside Python").count(), 1);
 }
 
 /// Debian's lua-cjson is built for the ABI that LuaJIT has.

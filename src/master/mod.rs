@@ -13,6 +13,7 @@ mod daemon;
 mod daemons;
 pub mod decide;
 mod descriptors;
+mod forked;
 mod handover;
 mod helper;
 mod hooking;
@@ -48,7 +49,7 @@ use anyhow::Context as _;
 pub(crate) use daemon::{Waiting, detach};
 pub use order::Order;
 
-use crate::config::Loaded;
+use imperator_worker::settings::Settings;
 
 /// What the process was started with: all that a reload needs to do the same again.
 #[derive(Debug, Clone, Default)]
@@ -94,8 +95,8 @@ const RELOADS_ENV: &str = "UWSGI_RELOADS";
 ///
 /// # Errors
 /// What stops a start: an address, a user, a file (exit code 1).
-pub fn run(loaded: &Loaded, start: &Start) -> anyhow::Result<i32> {
-    setup::first(loaded, start)
+pub fn run(settings: Settings, start: &Start) -> anyhow::Result<i32> {
+    setup::first(settings, start)
 }
 
 /// Goes on after a reload's exec; `None` if this start is none. To be called first of all: it loads the configuration itself, and if that

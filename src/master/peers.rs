@@ -90,6 +90,9 @@ impl Master {
     }
 
     fn hear_worker(&mut self, generation: u64, worker: u32, message: FromWorker, pid: Option<i32>) {
+        if matches!(message, FromWorker::Started | FromWorker::Accepting { .. } | FromWorker::Loyal) {
+            self.stir();
+        }
         match message {
             FromWorker::Started => {
                 if let Some(pid) = pid.filter(|_| self.is_forking(generation, worker)) {

@@ -46,6 +46,9 @@ use crate::logs::Logs;
 use crate::sockets::{Bound, Inherited};
 use crate::systemd::{Phase, Systemd};
 
+/// Milliseconds in which one thing follows from another: a worker starts, accepts, serves its first request.
+const SETTLE_MS: u64 = 100;
+
 pub struct Master {
     pub(super) start: Start,
     pub(super) instance: Instance,
@@ -71,6 +74,8 @@ pub struct Master {
     /// What happened and has not been told yet.
     pub(super) events: VecDeque<Event>,
     pub(super) finished: Option<i32>,
+    /// When to give back what the events of the last moment needed.
+    settle_at: Option<u64>,
     /// Who waits for the app to be loaded (`daemonize2`).
     pub waiting: Waiting,
     pub(super) reloads: u64,
@@ -125,6 +130,7 @@ impl Master {
             reactions: vec![],
             events: VecDeque::new(),
             finished: None,
+            settle_at: None,
             waiting: Waiting::default(),
             reloads: 0,
             started_at,
@@ -283,6 +289,7 @@ impl Master {
                 self.meter.due,
                 self.pushes.next(),
                 self.systemd.as_ref().and_then(Systemd::next_deadline),
+                self.settled(now),
             ];
             for source in self.poll.wait(deadlines.into_iter().flatten().min(), now)? {
                 self.on_ready(source);
@@ -419,10 +426,24 @@ impl Master {
         self.timers.set(&settings, monotonic_ms());
         self.set_cache_timers(&settings);
         self.tell_emperor(vassal::ACCEPTING);
+        self.stir();
         self.first_time_up(&settings);
         if self.population().is_some_and(|(_, workers)| workers == 0) {
             self.watch_listeners(true);
         }
+    }
+
+    /// Something has happened that does not happen often: when it is over, memory that only this needed is given back.
+    pub(super) fn stir(&mut self) {
+        self.settle_at.get_or_insert(monotonic_ms() + SETTLE_MS);
+    }
+
+    /// Does it if it is due, last of all before waiting; when it will be due.
+    fn settled(&mut self, now: u64) -> Option<u64> {
+        if self.settle_at.take_if(|at| *at <= now).is_some() {
+            let _ = imperator_sys::memory::settle(); // without /proc there is nothing to be done
+        }
+        self.settle_at
     }
 }
 

@@ -27,18 +27,17 @@ use crate::sockets::{Bound, Inherited, backlog, bind_all};
 pub const UWSGI_VERSION: &str = "2.0.30";
 
 /// A first start.
-pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
-    let settings = &loaded.settings;
+pub fn first(settings: Settings, start: &Start) -> Result<i32> {
     let signals = signals::open()?;
     take_at_once(&settings.privileges)?;
     imperator_sys::process::cloexec_from_3()?;
-    let inherited = inherited(settings, start);
+    let inherited = inherited(&settings, start);
     let vassal = start.var(super::vassal::FD_ENV).is_some();
-    let waiting = if vassal { Waiting::default() } else { daemon::detach(settings)? };
-    let python = if wants_pid_namespace(settings) && settings.wants_python() { shim::behind(settings, start) } else { None };
-    daemon::enter_pid_namespace(settings, &signals)?;
-    let role = single::role(settings, vassal);
-    let mut settings = if role.is_some() { single::without_log_master(settings) } else { settings.clone() };
+    let waiting = if vassal { Waiting::default() } else { daemon::detach(&settings)? };
+    let python = if wants_pid_namespace(&settings) && settings.wants_python() { shim::behind(&settings, start) } else { None };
+    daemon::enter_pid_namespace(&settings, &signals)?;
+    let role = single::role(&settings, vassal);
+    let mut settings = if role.is_some() { single::without_log_master(&settings) } else { settings };
     settings.python.bin = python.map(|p| p.display().to_string()).or(settings.python.bin);
     std::env::set_current_dir(&start.directory)?;
     imperator_worker::log::diag::install(settings.log.date.as_deref());
@@ -70,6 +69,7 @@ pub fn first(loaded: &Loaded, start: &Start) -> Result<i32> {
     master.waiting = waiting;
     master.vacuum.groups(groups);
     master.join_emperor()?;
+    imperator_sys::process::trim_heap(); // reading the configuration needed more than the zygote is to inherit
     master.begin(Rc::new(settings), listeners, false)?;
     master.effects(&effects);
     master.serve()

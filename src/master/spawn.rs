@@ -90,6 +90,7 @@ impl Recipe<'_> {
         }
         match effects.exit {
             Some(code) => Ok(code),
+            None if self.may_go_on() => match self.go_on(control, master)? {},
             None => match self.exec(ours, Some(control), master.as_raw())? {},
         }
     }
@@ -159,8 +160,13 @@ impl Recipe<'_> {
         Program::python(&python, path, &self.start.binary)
     }
 
-    /// The memfd with all that the new process must know, and the descriptors in it made to survive the exec.
+    /// The memfd with all that the new process must know.
     fn boot(&self, control: Option<&SeqPacket>, master_pid: i32, plan: &Plan) -> Result<File> {
+        memfd("imperator-boot", &serde_json::to_vec(&self.record(control, master_pid, plan)?)?)
+    }
+
+    /// All that the new process must know; the descriptors in it are made to survive the exec.
+    pub(super) fn record(&self, control: Option<&SeqPacket>, master_pid: i32, plan: &Plan) -> Result<Boot> {
         let mut settings = self.settings.clone();
         if settings.process.chdir.is_some() && settings.privileges.chroot.is_none() {
             // We are there already, and a relative path would be followed twice.
@@ -185,7 +191,7 @@ impl Recipe<'_> {
         for fd in shared.chain(self.metrics.map(AsFd::as_fd)).chain(control.map(AsFd::as_fd)).chain(self.request_log) {
             process::set_cloexec(fd, false)?;
         }
-        memfd("imperator-boot", &serde_json::to_vec(&boot)?)
+        Ok(boot)
     }
 }
 
@@ -251,7 +257,7 @@ fn is_ours(name: &str) -> bool {
 }
 
 /// What `putenv` hooks changed in this process since its start.
-fn put_by_hooks(start: &Start, env: &mut Vec<(String, String)>) {
+pub fn put_by_hooks(start: &Start, env: &mut Vec<(String, String)>) {
     let bookkeeping = |key: &str| is_ours(key) || [super::RELOADS_ENV, super::vassal::FD_ENV].contains(&key);
     for (key, value) in std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))) {
         if !bookkeeping(&key) && !start.env.iter().any(|(k, v)| (k, v) == (&key, &value)) {

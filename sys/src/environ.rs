@@ -23,13 +23,40 @@ pub fn unset(name: &OsStr) -> Result<()> {
     Ok(())
 }
 
-fn check(name: &OsStr, value: &OsStr) -> Result<()> {
-    let bad = |what: &str| Err(Error::new(ErrorKind::InvalidInput, what.to_owned()));
-    if name.is_empty() || name.as_bytes().contains(&b'=') || name.as_bytes().contains(&0) || value.as_bytes().contains(&0) {
-        return bad("no environment variable can be called that or hold that");
+/// Makes `all` the whole environment. What it was made of at the start of the process is not used any more then: a long title may take its room.
+///
+/// # Errors
+/// As in [`set`], with nothing changed.
+pub fn replace(all: &[(String, String)]) -> Result<()> {
+    alone()?;
+    all.iter().try_for_each(|(name, value)| possible(OsStr::new(name), OsStr::new(value)))?;
+    for name in std::env::vars_os().map(|(name, _)| name).collect::<Vec<_>>() {
+        // SAFETY: as in `set`.
+        unsafe { std::env::remove_var(name) };
     }
+    for (name, value) in all {
+        // SAFETY: as in `set`.
+        unsafe { std::env::set_var(name, value) };
+    }
+    crate::title::environment_is_elsewhere();
+    Ok(())
+}
+
+fn check(name: &OsStr, value: &OsStr) -> Result<()> {
+    possible(name, value)?;
+    alone()
+}
+
+fn possible(name: &OsStr, value: &OsStr) -> Result<()> {
+    if name.is_empty() || name.as_bytes().contains(&b'=') || name.as_bytes().contains(&0) || value.as_bytes().contains(&0) {
+        return Err(Error::new(ErrorKind::InvalidInput, "no environment variable can be called that or hold that"));
+    }
+    Ok(())
+}
+
+fn alone() -> Result<()> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return bad("the environment cannot be changed beside other threads");
+        return Err(Error::new(ErrorKind::InvalidInput, "the environment cannot be changed beside other threads"));
     }
     Ok(())
 }

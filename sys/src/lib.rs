@@ -11,6 +11,7 @@ pub mod fork;
 pub mod interrupt;
 pub mod landlock;
 pub mod localtime;
+pub mod memory;
 pub mod process;
 pub mod robust;
 pub mod room;

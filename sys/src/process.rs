@@ -46,10 +46,36 @@ pub fn trim_heap() {
     }
 }
 
+/// Numbers of the descriptors that [`take_inherited`] has given to an owner.
+static TAKEN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// What an exec of this very program would do, but for the memory: descriptors that are close-on-exec are closed, the others can be taken (again) with
+/// [`take_inherited`], SIGPIPE is ignored as std has it from the start. `work` is all that is done from then on: its value is the exit code.
+///
+/// # Errors
+/// Before anything is changed: other threads, no /proc.
+pub fn start_over(work: impl FnOnce() -> i32) -> Result<std::convert::Infallible> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(Error::other("starting over beside other threads"));
+    }
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    ignore_signals(&[Signal::SIGPIPE])?;
+    for fd in open {
+        // SAFETY: whoever owns such a descriptor never gets control back, not even to be dropped: this function does not return, and a panic ends the process. There is
+        // no other thread. A number that is not open any more (the directory's own) is an error that does nothing.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) & libc::FD_CLOEXEC != 0 {
+                libc::close(fd);
+            }
+        }
+    }
+    TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    std::process::exit(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(101))
+}
+
 /// Owns a descriptor that came over the exec that started this process (its number was in an environment variable or in a message). It is made
 /// close-on-exec. An error if it is not open, is one of 0 to 2, or was taken before.
 pub fn take_inherited(fd: i32) -> Result<OwnedFd> {
-    static TAKEN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
     // SAFETY: fcntl on a number that is no open descriptor fails with EBADF and does nothing.
     if fd < 3 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
         return Err(Error::new(std::io::ErrorKind::InvalidInput, format!("descriptor {fd} was not handed over")));
@@ -208,6 +234,28 @@ mod tests {
         let mut read = String::new();
         reader.read_to_string(&mut read).unwrap();
         assert_eq!(read, "line");
+    }
+
+    #[test]
+    fn who_starts_over_keeps_what_an_exec_would_keep() {
+        let (kept, lost) = (duplicate(0).unwrap(), duplicate(0).unwrap());
+        let kept = take_inherited(std::os::fd::IntoRawFd::into_raw_fd(kept)).unwrap();
+        // SAFETY: the child only makes system calls; nextest runs each test in a process of its own, whose other thread waits for this one.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            ForkResult::Child => {
+                set_cloexec(kept.as_fd(), false).unwrap();
+                let _ = start_over(|| {
+                    let again = take_inherited(kept.as_raw_fd());
+                    let gone = take_inherited(lost.as_raw_fd());
+                    if again.is_ok() && gone.is_err() { 7 } else { 1 }
+                });
+                exit_now(2)
+            }
+            ForkResult::Parent { child } => {
+                let ended = nix::sys::wait::waitpid(child, None).unwrap();
+                assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, 7));
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixCredentials, recvmsg, sendmsg, setsockopt,
     socketpair, sockopt,
@@ -63,6 +64,12 @@ impl SeqPacket {
         crate::process::set_nonblocking(self.fd.as_fd(), nonblocking)
     }
 
+    /// Whether a message, or the end of file, is there already.
+    pub fn is_readable(&self) -> bool {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// Sends one message with `fds`, which stay open here.
     pub fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let text = serde_json::to_vec(message)?;
@@ -83,7 +90,8 @@ impl SeqPacket {
 
     /// The next message; `None` at the end of file. A packet that is no `T` is [`ErrorKind::InvalidData`] and consumed.
     pub fn recv<T: DeserializeOwned>(&self) -> Result<Option<Received<T>>> {
-        let mut buffer = vec![0; MAX_PACKET];
+        // As long as the message: who waits holds no memory for the longest one.
+        let mut buffer = vec![0; self.next_length()?.min(MAX_PACKET)];
         let mut space = nix::cmsg_space!([RawFd; KERNEL_MAX_FDS], UnixCredentials);
         let (length, truncated, fds, pid) = self.recv_raw(&mut buffer, &mut space)?;
         if length == 0 && !truncated {
@@ -94,6 +102,18 @@ impl SeqPacket {
         }
         let message = serde_json::from_slice(&buffer[..length]).map_err(|e| Error::new(ErrorKind::InvalidData, e))?;
         Ok(Some(Received { message, fds, pid }))
+    }
+
+    /// Waits for the next message.
+    fn next_length(&self) -> Result<usize> {
+        loop {
+            match nix::sys::socket::recv(self.fd.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+                Ok(length) => return Ok(length),
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => return Ok(0),
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
 
     fn recv_raw(&self, buffer: &mut [u8], space: &mut Vec<u8>) -> Result<(usize, bool, Vec<OwnedFd>, Option<i32>)> {
@@ -162,6 +182,18 @@ mod tests {
         there.send(&5, &[]).unwrap();
         assert_eq!(here.recv::<u8>().unwrap_err().kind(), ErrorKind::InvalidData);
         assert_eq!(here.recv::<u8>().unwrap().unwrap().message, 5);
+    }
+
+    #[test]
+    fn a_message_that_waits_shows() {
+        let (a, b) = SeqPacket::pair().expect("pair");
+        assert!(!b.is_readable());
+        a.send(&1, &[]).expect("sent");
+        assert!(b.is_readable());
+        assert!(b.recv::<i32>().expect("received").is_some());
+        assert!(!b.is_readable());
+        drop(a);
+        assert!(b.is_readable(), "the end of file");
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn run(config: &WorkerConfig, language: &dyn Language) -> io::Result<i32> {
     shared.slot.cell(WorkerCell::Connections).store(0, Relaxed);
     shared.slot.cell(WorkerCell::Status).store(Status::Idle as u64, Relaxed);
     language.enter_thread(0);
+    let _ = imperator_sys::memory::settle(); // what the start needed; without /proc nothing can be done
     std::thread::scope(|scope| -> io::Result<()> {
         for core in 1..config.boot.settings.process.threads.max(1) {
             if let Err(error) = spawn(scope, &shared, core) {

@@ -159,7 +159,29 @@ fn prepare(lua: &Lua) -> mlua::Result<()> {
         extend(&package, "path", "LUA_PATH", PATHS)?;
         extend(&package, "cpath", "LUA_CPATH", C_PATHS)?;
     }
+    if !is_visible() {
+        lua.load(EXPLAIN).set_name("=imperator").exec()?;
+    }
     Ok(())
+}
+
+/// Says what the matter is when a C module finds no Lua to work with.
+const EXPLAIN: &str = r#"
+local loaders, pcall, error, tostring = package.loaders or package.searchers, pcall, error, tostring
+for number = 3, 4 do
+    local search = loaders[number]
+    loaders[number] = function(name)
+        local ok, found, file = pcall(search, name)
+        if ok then return found, file end
+        error(tostring(found) .. "\n\t(beside Python C modules of Lua cannot be loaded: give the app an instance without Python)", 0)
+    end
+end
+"#;
+
+/// Whether libraries that this process loads can use our Lua: as an executable it shows them its functions, as Python's extension it does not.
+fn is_visible() -> bool {
+    // SAFETY: a look at the names that are visible to all.
+    !unsafe { nix::libc::dlsym(nix::libc::RTLD_DEFAULT, c"lua_gettop".as_ptr()) }.is_null()
 }
 
 /// Adds to a search path that the environment has not set.

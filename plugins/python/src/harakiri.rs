@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use imperator_worker::scoreboard::CoreCell;
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -49,10 +48,7 @@ pub fn interrupt(core: u32) -> bool {
 }
 
 fn is_overdue(core: u32) -> bool {
-    let Some(host) = imperator_worker::host::host() else { return false };
-    let deadline =
-        host.scoreboard.worker(host.worker()).and_then(|worker| worker.core(core)).map_or(0, |core| core.get(CoreCell::Deadline));
-    deadline != 0 && deadline <= imperator_sys::process::monotonic_ms()
+    imperator_worker::host::host().is_some_and(|host| host.is_over_time(core))
 }
 
 /// A null `exception` takes back what has not been raised yet.

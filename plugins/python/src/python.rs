@@ -1,6 +1,7 @@
 //! Python as a language of the container: apps, threads, and the way of one request.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use imperator_worker::control::App;
@@ -66,6 +67,9 @@ pub struct PythonLanguage {
     host: &'static Host,
     pub embedded: Arc<Embedded>,
     apps: RwLock<Apps>,
+    /// How many apps were there when other languages' apps got the numbers after theirs, and how many these are.
+    own: AtomicU32,
+    others: AtomicU32,
     dynamic: Option<Dynamic>,
     policy: Policy,
     options: Options,
@@ -93,6 +97,8 @@ impl PythonLanguage {
             host,
             embedded,
             apps: RwLock::default(),
+            own: AtomicU32::new(0),
+            others: AtomicU32::new(0),
             dynamic: settings.request.dynamic_apps.then(|| Dynamic::new(loader)),
             policy: Policy { catch: settings.python.catch_exceptions, reload: settings.reload.clone() },
             options: Options {
@@ -107,6 +113,19 @@ impl PythonLanguage {
 
     pub fn mount(&self, app: Mounted) {
         self.apps.write().unwrap_or_else(PoisonError::into_inner).add(app);
+    }
+
+    /// The numbers after those of the apps that are loaded now are others'.
+    pub fn leave_numbers(&self, others: u32) {
+        let own = self.apps.read().unwrap_or_else(PoisonError::into_inner).apps.len();
+        self.own.store(own as u32, Relaxed);
+        self.others.store(others, Relaxed);
+    }
+
+    /// The number of the app at that place of the list.
+    fn number(&self, place: usize) -> u32 {
+        let place = place as u32;
+        if place < self.own.load(Relaxed) { place } else { place + self.others.load(Relaxed) }
     }
 
     fn request_settings(&self) -> &RequestSettings {
@@ -216,7 +235,7 @@ impl PythonLanguage {
             Some(core) => core.prepare(py, request, chosen.moved),
             None => Err(pyo3::exceptions::PyRuntimeError::new_err("a request came to a thread that did not say it serves any")),
         })?;
-        request.set_app(id as u32);
+        request.set_app(self.number(id));
         let after = self.invoke(py, request, id, &app, prepared);
         // Not within the borrow: what the environ held may run code when it goes.
         let done = CORE.with_borrow_mut(|core| core.as_mut().and_then(|core| core.current.take()));
@@ -296,9 +315,9 @@ impl Language for PythonLanguage {
         let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
         apps.apps
             .iter()
-            .zip(0..)
-            .map(|(app, id)| App {
-                id,
+            .enumerate()
+            .map(|(place, app)| App {
+                id: self.number(place),
                 modifier1: 0,
                 mountpoint: app.mountpoint.clone(),
                 startup_time: app.seconds,

@@ -115,6 +115,10 @@ impl Runtime for Python3 {
         Python::attach(|py| self.load_apps(py).map_err(|error| explain(py, error)))
     }
 
+    fn leave_numbers(&mut self, others: u32) {
+        self.language.leave_numbers(others);
+    }
+
     fn before_forks(&mut self) {
         Python::attach(|py| self.warn_of_threads(py));
     }

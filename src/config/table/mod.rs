@@ -31,7 +31,6 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use imperator_worker::settings::Settings;
@@ -193,19 +192,49 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     all().flat_map(Spec::names)
 }
 
-static BY_NAME: LazyLock<HashMap<&'static str, (Section, &'static Spec)>> = LazyLock::new(|| {
-    let rows = CHAPTERS.iter().flat_map(|(section, slices)| slices.iter().flat_map(|slice| slice.iter()).map(|spec| (*section, spec)));
-    rows.flat_map(|(section, spec)| spec.names().map(move |name| (name, (section, spec)))).collect()
+/// Where a name is in [`CHAPTERS`]: chapter, list, row, and which of the row's names. Small, as it stays in every process's memory.
+#[derive(Clone, Copy)]
+struct Place(u8, u8, u16, u8);
+
+impl Place {
+    fn row(self) -> (Section, &'static Spec) {
+        let (section, slices) = &CHAPTERS[usize::from(self.0)];
+        (*section, &slices[usize::from(self.1)][usize::from(self.2)])
+    }
+
+    fn name(self) -> &'static str {
+        let spec = self.row().1;
+        usize::from(self.3).checked_sub(1).map_or(spec.name, |alias| spec.aliases[alias])
+    }
+}
+
+/// All names in their order.
+static BY_NAME: LazyLock<Box<[Place]>> = LazyLock::new(|| {
+    let mut all = vec![];
+    for (chapter, (_, slices)) in (0..).zip(CHAPTERS) {
+        for (list, slice) in (0..).zip(*slices) {
+            for (row, spec) in (0..).zip(*slice) {
+                all.extend((0..).zip(spec.names()).map(|(name, _)| Place(chapter, list, row, name)));
+            }
+        }
+    }
+    all.sort_unstable_by_key(|place| place.name());
+    all.into()
 });
+
+fn find(name: &str) -> Option<(Section, &'static Spec)> {
+    let place = BY_NAME.binary_search_by(|place| place.name().cmp(name)).ok()?;
+    Some(BY_NAME[place].row())
+}
 
 /// The option of that name or alias.
 pub fn lookup(name: &str) -> Option<&'static Spec> {
-    BY_NAME.get(name).map(|(_, spec)| *spec)
+    find(name).map(|(_, spec)| spec)
 }
 
 /// The chapter of the option of that name or alias.
 pub fn section(name: &str) -> Option<Section> {
-    BY_NAME.get(name).map(|(section, _)| *section)
+    find(name).map(|(section, _)| section)
 }
 
 /// The option of that one-letter name.

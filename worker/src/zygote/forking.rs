@@ -21,7 +21,12 @@ impl Zygote<'_> {
     /// Forks workers until the master needs no more, or is gone. In a worker: its exit code.
     pub(super) fn wait_for_orders(&mut self, control: &SeqPacket) -> Result<i32, ZygoteError> {
         self.runtime.before_forks();
+        let mut settled = false;
         loop {
+            if !settled && !control.is_readable() {
+                let _ = imperator_sys::memory::settle(); // without /proc nothing can be done
+                settled = true;
+            }
             let mut order = None;
             self.runtime.detached(&mut || order = Some(control.recv::<ToZygote>()));
             let received = match order {
@@ -35,6 +40,7 @@ impl Zygote<'_> {
                 ToZygote::Logs => os("the log", self.host.reopen_logs(received.fds))?,
                 ToZygote::Fork { worker } => {
                     let Some(pair) = received.fds.into_iter().next() else { continue };
+                    settled = false;
                     match self.fork_worker(worker) {
                         Ok(Side::Zygote) => {
                             self.forked.insert(worker);

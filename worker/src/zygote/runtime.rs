@@ -43,6 +43,9 @@ pub trait Runtime {
     /// The number of this language's first app, for counters and log lines, where others were loaded before it.
     fn number_from(&mut self, _first: u32) {}
 
+    /// So many numbers after those of this language's loaded apps are other languages': an app that is loaded later has one behind them.
+    fn leave_numbers(&mut self, _others: u32) {}
+
     /// The load is over, and forks come next.
     fn before_forks(&mut self) {}
 

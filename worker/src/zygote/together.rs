@@ -44,13 +44,16 @@ impl Runtime for Together {
     }
 
     fn load(&mut self) -> Result<Load, ZygoteError> {
-        let mut apps = 0;
-        self.each(|runtime| {
+        let (mut apps, mut own) = (0, None);
+        let loaded = self.each(|runtime| {
             runtime.number_from(apps);
             let loaded = runtime.load();
             apps += runtime.language().apps().len() as u32;
+            own.get_or_insert(apps);
             loaded
-        })
+        });
+        self.first.leave_numbers(apps - own.unwrap_or(apps));
+        loaded
     }
 
     fn before_forks(&mut self) {
