@@ -59,10 +59,11 @@ struct Mapping {
 /// Of `/proc/self/smaps`: a line that names a mapping, then lines with its sizes.
 fn mappings(mut smaps: impl BufRead) -> Result<Vec<Mapping>> {
     let (mut all, mut line): (Vec<Mapping>, _) = (vec![], String::new());
-    while {
+    loop {
         line.clear();
-        smaps.read_line(&mut line)? > 0
-    } {
+        if smaps.read_line(&mut line)? == 0 {
+            return Ok(all);
+        }
         let line = line.as_str();
         if let Some(mapping) = header(line) {
             all.push(mapping);
@@ -73,7 +74,6 @@ fn mappings(mut smaps: impl BufRead) -> Result<Vec<Mapping>> {
             last.kind = Kind::Other;
         }
     }
-    Ok(all)
 }
 
 /// `55d0c0a00000-55d0c0b00000 r-xp 00000000 08:01 1234   /usr/bin/program`.
