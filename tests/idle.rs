@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{HELLO, Server, stats, uwsgi, wait_for};
+use support::{HELLO, Server, http, stats, uwsgi, wait_for};
 
 /// How long nothing may happen. Longer than any of the periods below.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -83,6 +83,21 @@ fn a_time_limit_by_signal_wakes_nobody() {
 #[test]
 fn cheaper_at_its_least_wakes_nobody() {
     quiet("processes = 3\ncheaper = 1\ncheaper-overload = 1\nharakiri = 1\n");
+}
+
+#[test]
+fn a_dashboard_that_nobody_looks_at_any_more_wakes_nobody() {
+    let mut server = Server::new();
+    server.write("app.py", HELLO);
+    server.write("v/a.ini", "[uwsgi]\nsocket = {sock}\nwsgi-file = {dir}/app.py\n");
+    server.start(&["--emperor", "{dir}/v", "--emperor-dashboard", "127.0.0.1:{port}"]).ready("{sock}");
+    let address = server.fill("127.0.0.1:{port}");
+    for path in ["/", "/estate.json", "/vassal/a.ini.json"] {
+        assert_eq!(http(&address, path).expect("an answer").status, 200);
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let Some(calls) = calls(&server) else { return };
+    assert!(calls.is_empty(), "{} calls: {:#?}", calls.len(), &calls[..calls.len().min(10)]);
 }
 
 #[test]

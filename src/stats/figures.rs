@@ -26,6 +26,7 @@ pub struct Figures {
     /// The same with shared pages by part; 0: it cannot be read, or there was no time to read it of all.
     pub pss: u64,
     pub generation: u64,
+    /// Processes of workers after the first ones.
     pub respawns: u64,
 }
 
@@ -51,7 +52,7 @@ impl Figures {
             rss: totals.memory.iter().fold(0, |n: u64, row| n.saturating_add(row.rss)),
             pss: totals.memory.iter().try_fold(0, |n: u64, row| row.pss.map(|pss| n.saturating_add(pss))).unwrap_or(0),
             generation: totals.extra.generation,
-            respawns: sum(&|w| w.respawn_count),
+            respawns: sum(&|w| w.respawn_count.saturating_sub(1)), // uWSGI counts a worker's first process, too
         }
     }
 }
@@ -70,6 +71,7 @@ mod tests {
             avg_rt,
             requests: u64::MAX / 2,
             exceptions: 1,
+            respawn_count: 2,
             ..WorkerRow::default()
         };
         let workers =
@@ -80,6 +82,7 @@ mod tests {
         let figures = Figures::of(&snapshot, &totals);
         assert_eq!((figures.workers, figures.busy, figures.idle, figures.queue, figures.errors), (3, 1, 2, 7, 3));
         assert_eq!((figures.avg_rt_us, figures.rss, figures.pss, figures.generation, figures.requests), (150, 20, 7, 3, u64::MAX));
+        assert_eq!(figures.respawns, 3);
         let unread = vec![WorkerMemory { worker: 1, rss: 10, pss: Some(4) }, WorkerMemory { worker: 2, rss: 10, pss: None }];
         assert_eq!(Figures::of(&snapshot, &Totals { memory: unread, ..Totals::default() }).pss, 0, "a part would be taken for the whole");
     }

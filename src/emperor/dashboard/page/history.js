@@ -2,6 +2,7 @@
 
 const SAMPLES = 150;
 const FEWEST = 30;
+const PATIENT = 3;
 
 // All series of the page share one time axis: sample n of each is of the same moment.
 const axis = {
@@ -75,6 +76,7 @@ class Vassal {
     this.memory = new Series();
     this.errors = new Series();
     this.before = null;
+    this.unread = 0;
   }
 
   // A row of the answer, taken `at` (ms).
@@ -88,15 +90,16 @@ class Vassal {
     this.rate.put(known ? grown(figures.requests, before.requests) / seconds : NaN);
     this.errors.put(known ? grown(figures.errors, before.errors) / seconds : NaN);
     this.latency.put(figures && figures.requests > 0 ? figures.avg_rt_us : NaN);
-    this.memory.put(figures ? this.resident(figures) : NaN);
+    this.memory.put((figures && this.resident(figures)) || NaN);
     this.before = figures ? { at, requests: figures.requests, errors: figures.errors } : null;
     this.text = (this.name + " " + row.state + " " + plain(this.words())).toLowerCase();
   }
 
-  // One kind of memory only: where the one without shared pages was not told this once, it is as it was.
+  // One kind of memory only. A master that had no time to read the one without shared pages tells it the next time; one that never does cannot.
   resident(figures) {
     if (figures.pss) this.pss = figures.pss;
-    return this.pss || figures.rss;
+    else this.unread++;
+    return figures.rss && (this.pss || (this.unread > PATIENT ? figures.rss : NaN));
   }
 
   // In trouble: it waits after a death, or tries again just now.
