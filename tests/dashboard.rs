@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{Answer, Server, exchange, http, wait_for};
 
@@ -249,4 +250,35 @@ fn a_browser_shows_every_vassal_and_runs_nothing_of_theirs() {
     }
     assert!(page.contains("<title>(1) Imperator</title>"), "the title tells of the one in trouble, and nothing else has written it");
     assert_eq!((page.matches("<script").count(), page.matches("<img").count()), (1, 0));
+}
+
+#[test]
+fn an_upgrade_keeps_the_dashboard_and_no_vassal_ends_for_want_of_it() {
+    let secret = |server: &Server| {
+        let file = server.write("secret", &format!("{SECRET}\n"));
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("chmod");
+        file
+    };
+    let mut server = Server::new();
+    let file = secret(&server);
+    server.write("app.lua", APP);
+    server.write("v/good.ini", &vassal("good"));
+    server.start(&["--emperor", "{dir}/v", "--emperor-dashboard", "127.0.0.1:{port}", "--emperor-dashboard-secret", "{dir}/secret"]);
+    let known = format!("Authorization: Bearer {SECRET}\r\n");
+    let pid = |server: &Server| {
+        wait_for("a running vassal", || {
+            let estate: Value = serde_json::from_slice(&ask(server, "GET /estate.json", &known).body).ok()?;
+            (row(&estate, "good.ini")["state"] == "running").then(|| row(&estate, "good.ini")["pid"].clone())
+        })
+    };
+    wait_for("the dashboard", || TcpStream::connect(address(&server)).ok());
+    let first = pid(&server);
+    server.signal(Signal::SIGUSR2);
+    wait_for("the next life", || (server.log().matches("[emperor] governing").count() == 2).then_some(()));
+    assert_eq!(pid(&server), first);
+    fs::remove_file(file).expect("remove");
+    server.signal(Signal::SIGUSR2);
+    server.wait_log("no dashboard until the emperor is started anew");
+    wait_for("the third life", || (server.log().matches("[emperor] governing").count() == 3).then_some(()));
+    assert!(server.alive() && support::running(first.as_i64().expect("a pid") as i32));
 }

@@ -152,7 +152,7 @@ fn prepare(
     }
     let stats = options.stats.as_deref().map(|address| stats_server(settings, address, life.as_ref())).transpose()?;
     let clients = doors(options, life.as_ref())?;
-    let dashboard = Dashboard::open(settings)?;
+    let dashboard = dashboard(settings, life.as_ref())?;
     if let Some(path) = &options.pidfile {
         std::fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("emperor-pidfile {path}"))?;
     }
@@ -281,6 +281,17 @@ fn stats_server(settings: &Settings, address: &str, life: Option<&State>) -> any
     match life.map(|state| state.stats(address)).transpose()?.flatten() {
         Some(kept) => Ok(StatsServer::adopt(kept, style)?),
         None => Ok(StatsServer::bind("emperor-stats", address, style)?),
+    }
+}
+
+/// An emperor whose vassals run already does not end for want of a web page.
+fn dashboard(settings: &Settings, life: Option<&State>) -> anyhow::Result<Option<Dashboard>> {
+    match Dashboard::open(settings, life) {
+        Err(error) if life.is_some() => {
+            tracing::error!("[emperor] no dashboard until the emperor is started anew: {error:#}");
+            Ok(None)
+        }
+        result => result,
     }
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::Door;
 use super::core::{Core, Kept, Key};
+use super::dashboard::Dashboard;
 use super::demand::Demand;
 use super::poller::What;
 use super::setup::own_program;
@@ -148,7 +149,7 @@ impl Shell {
             taps: self.taps.held().map(|(key, fd)| (key.clone(), fd)).collect(),
             lines: self.taps.lines().collect(),
             demands: self.demands.iter().map(|(key, d)| (key.clone(), d.fd.as_raw_fd(), d.name.clone(), d.path.clone())).collect(),
-            doors: self.clients.held(),
+            doors: self.clients.held().into_iter().chain(self.dashboard.iter().flat_map(Dashboard::held)).collect(),
             stats: self.stats.as_ref().zip(self.settings.emperor.stats.clone()).map(|(s, a)| (s.listener().as_raw_fd(), a)),
             logs: self.logs.iter().flat_map(|l| l.handover()).map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
             since: self.since,

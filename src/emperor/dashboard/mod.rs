@@ -23,6 +23,7 @@ use super::command::say::{Done, Failed, Ps, json};
 use super::command::{Door, Limits, Order, Server};
 use super::core::Core;
 use super::shell::{Shell, now};
+use super::upgrade::State;
 use crate::sockets::Address;
 
 /// A hundred pages of a hundred colleagues, and their browsers' spare connections.
@@ -47,11 +48,11 @@ struct Estate {
 }
 
 impl Dashboard {
-    /// Listens where the options say; `None` if they do not.
+    /// Listens where the options say; `None` if they do not. `life`: what the emperor of before left.
     ///
     /// # Errors
     /// The address or the secret cannot be had; actions without a secret.
-    pub fn open(settings: &Settings) -> anyhow::Result<Option<Self>> {
+    pub fn open(settings: &Settings, life: Option<&State>) -> anyhow::Result<Option<Self>> {
         let options = &settings.emperor;
         let Some(address) = &options.dashboard else { return Ok(None) };
         let secret = options.dashboard_secret.as_deref().map(Secret::read).transpose()?;
@@ -60,8 +61,9 @@ impl Dashboard {
                 "emperor-dashboard-actions: only with emperor-dashboard-secret = FILE, or everybody on this host could stop vassals"
             );
         }
+        let kept = life.map(|state| state.door(Door::Dashboard, address)).transpose()?.flatten();
         let mut server = Server::new(LIMITS)?;
-        server.open(Door::Dashboard, address, Some(settings.socket_options.chmod.unwrap_or(0o600)), None)?;
+        server.open(Door::Dashboard, address, Some(settings.socket_options.chmod.unwrap_or(0o600)), kept)?;
         let listens = if let Ok(Address::Tcp(address)) = Address::parse(address) { Some(address) } else { None };
         if secret.is_none() && listens.is_some_and(|address| !address.ip().is_loopback()) {
             tracing::warn!(
@@ -75,6 +77,11 @@ impl Dashboard {
 
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.server.fd()
+    }
+
+    /// For the next life.
+    pub fn held(&self) -> Vec<(Door, i32, String)> {
+        self.server.held()
     }
 
     /// The files of its sockets.
