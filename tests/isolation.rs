@@ -635,3 +635,25 @@ fn frameworks_notice_nothing() {
         assert!(server.wait_exit().success());
     }
 }
+
+#[test]
+fn an_emperor_that_is_not_root_any_more_demands_the_same() {
+    let users = || fs::read_to_string("/proc/sys/user/max_user_namespaces").is_ok_and(|n| n.trim() != "0");
+    if !root() || !landlock(1) || !can("user namespaces are off", users()) {
+        return;
+    }
+    let mut server = prepared();
+    for name in ["a", "b"] {
+        vassal(&server, name, "isolate = off\n");
+        chown(server.path(name), Some(65534), Some(65534)).expect("chown");
+    }
+    start(&mut server, &["--uid", "65534", "--gid", "65534", "--emperor-isolate", "strict", "--emperor-require-isolation"]);
+    let e = Estate { server };
+    assert_eq!(e.works("a", "ids", "")[1], 65534);
+    assert_eq!(e.works("a", "pids", "")[0], 1);
+    assert_eq!(e.works("a", "list", "/tmp"), Value::Array(vec![]));
+    assert_ne!(e.works("a", "ns", "user"), e.works("b", "ns", "user"));
+    e.refused("read", "{dir}/b/secret", EACCES);
+    assert!(fs::read_to_string(format!("/proc/{}/status", e.master("a"))).expect("its master").contains("NoNewPrivs:\t1"));
+    e.neighbour_is_well();
+}

@@ -210,7 +210,11 @@ impl Users {
     fn take(self) -> anyhow::Result<()> {
         match self {
             Self::None => Ok(()),
-            Self::Own(uid, gid) => Ok(users::map_own(uid, gid)?),
+            Self::Own(uid, gid) => {
+                // An emperor that was root before may not write to its own /proc until then; the exec to come would say the same.
+                nix::sys::prctl::set_dumpable(true)?;
+                Ok(users::map_own(uid, gid)?)
+            }
             Self::All { mut told, tell } => {
                 drop(tell);
                 told.read_exact(&mut [0]).context("the users of a user namespace")

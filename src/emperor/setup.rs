@@ -143,7 +143,6 @@ fn prepare(
     let sources = options.sources.iter().map(|line| monitor(line, start_dir, &rules, options.freq)).collect::<Result<Vec<_>, _>>()?;
     let hooks = Rc::new(Hooks::parse(&settings.hooks)?);
     let namespaces = clone_flags(options)?;
-    let isolation = privileges::Policy::of(settings)?;
     let capabilities = options.cap.as_deref().map(bounding_set).transpose()?;
     if options.tyrant && !nix::unistd::geteuid().is_root() {
         tracing::warn!(
@@ -163,6 +162,8 @@ fn prepare(
     phase("pre-jail", is_first)?;
     phase("as-root", is_first)?;
     drop_root(settings, place)?;
+    // What may be demanded depends on who this is from here on.
+    let isolation = privileges::Policy::of(settings)?;
     phase("as-user", is_first)?;
     if is_first {
         write_pidfiles(&settings.process, Moment::Later, std::process::id() as i32)?;

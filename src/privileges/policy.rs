@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use imperator_sys::process::{self, Fork};
-use imperator_sys::spawn;
+use imperator_sys::{caps, spawn};
 use imperator_worker::isolation::{IsolationError, Mounts, Seal, users};
 use imperator_worker::settings::{Isolation, Made, Measures, Settings};
 use nix::sched::CloneFlags;
@@ -181,7 +181,7 @@ impl Cell {
             std::fs::write(members, "0").map_err(|e| anyhow::anyhow!("{}: {e}", members.display()))?;
         }
         self.mounts.make()?;
-        if self.seal.drop_capabilities {
+        if self.seal.drop_capabilities && caps::has(caps::SETPCAP) {
             // What `become another user` takes is in force until then.
             spawn::limit_bounding_set(&[])?;
         }
@@ -211,7 +211,11 @@ fn try_group(demand: &Isolation, hierarchy: &Hierarchy) -> Vec<String> {
 /// Whether somebody who is not root gets a user namespace here: a child tries.
 fn users_are_given() -> bool {
     match process::fork() {
-        Ok(Fork::Child) => process::exit_now(i32::from(users::enter(CloneFlags::CLONE_NEWNS).is_err())),
+        Ok(Fork::Child) => {
+            // Who was root before may write to its own /proc again.
+            let _ = nix::sys::prctl::set_dumpable(true);
+            process::exit_now(i32::from(users::enter(CloneFlags::CLONE_NEWNS).is_err()))
+        }
         Ok(Fork::Parent(child)) => matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0))),
         Err(_) => false,
     }
