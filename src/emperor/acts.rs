@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use imperator_sys::process::{monotonic_ms, set_nonblocking};
 use imperator_sys::seqpacket::SeqPacket;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{AccessFlags, Pid};
@@ -24,6 +24,7 @@ use super::poller::What;
 use super::shell::{CALM_SCAN_MS, Shell, now};
 use super::sources::Look;
 use super::stats::{self, Frame};
+use super::taps;
 use crate::config::reader::from_emperor::{LONGEST, packet};
 use crate::privileges::Cell;
 use crate::stats::Page;
@@ -323,6 +324,8 @@ impl Shell {
 fn log_pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     set_nonblocking(ours.as_fd(), true)?;
+    // Without room for it the vassal waits for us a little sooner.
+    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(taps::PIPE as i32));
     Ok((ours, theirs))
 }
 

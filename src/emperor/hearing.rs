@@ -159,8 +159,8 @@ impl Shell {
 
     /// One turn of a pipe with a vassal's lines.
     pub(super) fn hear_lines(&mut self, number: u64) {
-        let mut lines = Vec::new();
-        match self.taps.on_ready(number, now().ms, &mut lines) {
+        let mut lines = self.has_followers().then(Vec::new);
+        match self.taps.on_ready(number, now().ms, lines.as_mut()) {
             After::Stay => {}
             After::Rest => {
                 if let Some(fd) = self.taps.fd(number) {
@@ -169,14 +169,14 @@ impl Shell {
             }
             After::Gone(fd) => self.poller.remove(fd.0.as_fd()),
         }
-        self.tell_followers(lines);
+        self.tell_followers(lines.unwrap_or_default());
     }
 
     /// A vassal's process has ended: what it said is more than what we have read.
     pub(super) fn hear_last_words(&mut self, key: &Key) {
-        let mut lines = Vec::new();
-        self.taps.drain(key, now().ms, &mut lines);
-        self.tell_followers(lines);
+        let mut lines = self.has_followers().then(Vec::new);
+        self.taps.drain(key, now().ms, lines.as_mut());
+        self.tell_followers(lines.unwrap_or_default());
     }
 
     /// The line about a death. Where its own lines are elsewhere, the last of them belongs here.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Lines that are kept at most, and bytes of them together.
-const LINES: usize = 50;
+pub const LINES: usize = 50;
 const BYTES: usize = 8 * 1024;
 /// Bytes of one line.
 const LINE: usize = 1024;

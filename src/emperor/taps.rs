@@ -1,7 +1,8 @@
 //! What vassals say: each process of a vassal writes its standard output and error into a pipe of its own, which is read here, a bounded amount at a
-//! time. A vassal that says more than `vassal-log-limit` waits on its own pipe until it is read again: it loses no line, and costs nobody else.
+//! time. A pipe that was read is left alone for a moment, so that many lines are one wake-up of ours. A vassal that says more than `vassal-log-limit`
+//! waits on its own pipe until it is read again: it loses no line, and costs nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -9,12 +10,16 @@ use nix::errno::Errno;
 
 use super::core::Key;
 use super::outlet::{Place, Standard, append};
-use super::ring::{Ring, clean};
+use super::ring::{self, Ring, clean};
 
+/// Bytes that a pipe should hold: more than a vassal may say while it is left alone. Linux gives that to anybody (`/proc/sys/fs/pipe-max-size`).
+pub const PIPE: usize = 256 * 1024;
 /// Bytes that are read from one pipe before others have their turn.
-const TURN: usize = 16 * 1024;
+const TURN: usize = 128 * 1024;
 /// A line that is longer is cut into several.
 const LONGEST: usize = 8 * 1024;
+/// How long a pipe is left alone that was read: lines gather.
+const GATHER_MS: u64 = 10;
 /// How long a pipe is left alone that has had its share, or whose lines nobody takes.
 const REST_MS: u64 = 100;
 /// Pipes of one vassal: processes that outlive their master may hold old ones.
@@ -31,6 +36,7 @@ pub struct Taps {
     next: u64,
     rings: BTreeMap<Key, Ring>,
     standard: Standard,
+    buffer: Vec<u8>,
     /// What was said about files that cannot be written.
     trouble: BTreeMap<PathBuf, String>,
 }
@@ -101,6 +107,7 @@ impl Taps {
             next: 1,
             rings: BTreeMap::new(),
             standard: Standard::default(),
+            buffer: vec![],
             trouble: BTreeMap::new(),
         }
     }
@@ -153,60 +160,60 @@ impl Taps {
         }
     }
 
-    /// One turn of a pipe; its lines are added to `lines`.
-    pub fn on_ready(&mut self, number: u64, now_ms: u64, lines: &mut Lines) -> After {
+    /// One turn of a pipe; its lines are added to `lines`, if somebody follows them.
+    pub fn on_ready(&mut self, number: u64, now_ms: u64, lines: Option<&mut Lines>) -> After {
         let Some(tap) = self.taps.get_mut(&number) else { return After::Stay };
         if self.standard.is_full() {
             tap.resting_until = Some(now_ms + REST_MS);
             return After::Rest;
         }
-        let mut buffer = [0; TURN];
-        let read = match nix::unistd::read(&tap.fd, &mut buffer) {
-            Ok(0) => None,
-            Ok(n) => Some(n),
-            Err(Errno::EINTR | Errno::EAGAIN) => return After::Stay,
-            Err(_) => None,
-        };
-        let Some(n) = read else {
+        let Some(bytes) = read(&tap.fd, &mut self.buffer) else { return After::Stay };
+        if bytes.is_empty() {
             self.hear(number, &[], true, lines);
             self.standard.flush();
             return self.taps.remove(&number).map_or(After::Stay, |t| After::Gone(OwnedFdEq(t.fd)));
-        };
-        let rest = tap.share.take(n, self.limit, now_ms);
-        let warn = rest > 0 && !std::mem::replace(&mut tap.told, true);
-        if rest > 0 {
-            tap.resting_until = Some(now_ms + rest);
         }
-        let name = tap.key.to_string();
-        self.hear(number, &buffer[..n], false, lines);
-        self.standard.flush();
+        let rest = tap.share.take(bytes.len(), self.limit, now_ms);
+        let warn = rest > 0 && !std::mem::replace(&mut tap.told, true);
+        tap.resting_until = Some(now_ms + rest.max(GATHER_MS));
         if warn {
             tracing::warn!(
-                "[emperor] vassal {name}: says more than {} KiB a second, and waits for its log from time to time (vassal-log-limit)",
+                "[emperor] vassal {}: says more than {} KiB a second, and waits for its log from time to time (vassal-log-limit)",
+                tap.key,
                 self.limit / 1024
             );
         }
-        if rest == 0 { After::Stay } else { After::Rest }
+        self.hear(number, &bytes, false, lines);
+        self.buffer = bytes;
+        self.standard.flush();
+        After::Rest
     }
 
     /// Takes bytes apart into lines.
-    fn hear(&mut self, number: u64, bytes: &[u8], is_last: bool, lines: &mut Lines) {
+    fn hear(&mut self, number: u64, bytes: &[u8], is_last: bool, mut lines: Option<&mut Lines>) {
         let Some(tap) = self.taps.get_mut(&number) else { return };
         tap.partial.extend_from_slice(bytes);
         let mut whole: Vec<u8> = std::mem::take(&mut tap.partial);
         let mut begin = 0;
-        let ring = self.rings.entry(tap.key.clone()).or_default();
+        let mut last = VecDeque::with_capacity(ring::LINES);
         let name = tap.key.to_string();
         while let Some(end) = next_end(&whole[begin..], is_last) {
             let line = &whole[begin..begin + end];
-            ring.push(line);
-            lines.push((tap.key.clone(), clean(line)));
+            if last.len() == ring::LINES {
+                last.pop_front();
+            }
+            last.push_back(line);
+            if let Some(lines) = &mut lines {
+                lines.push((tap.key.clone(), clean(line)));
+            }
             if self.place == Place::Standard && !(is_last && line.is_empty()) {
                 self.standard.push(&name, line);
             }
             begin += end;
             begin += usize::from(whole.get(begin) == Some(&b'\n'));
         }
+        let ring = self.rings.entry(tap.key.clone()).or_default();
+        last.into_iter().for_each(|line| ring.push(line));
         if let Place::Files { maxsize, .. } = &self.place
             && begin > 0
         {
@@ -219,16 +226,15 @@ impl Taps {
     }
 
     /// The last words of a process that has ended: what is in its pipes now.
-    pub fn drain(&mut self, key: &Key, now_ms: u64, lines: &mut Lines) {
+    pub fn drain(&mut self, key: &Key, now_ms: u64, mut lines: Option<&mut Lines>) {
         let numbers: Vec<u64> = self.taps.iter().filter(|(_, t)| t.key == *key).map(|(n, _)| *n).collect();
         for number in numbers {
-            // A pipe holds 64 KiB.
-            for _ in 0..65536 / TURN {
+            for _ in 0..PIPE / TURN {
                 let Some(tap) = self.taps.get_mut(&number) else { break };
-                let mut buffer = [0; TURN];
-                let Ok(n @ 1..) = nix::unistd::read(&tap.fd, &mut buffer) else { break };
-                tap.share.take(n, self.limit, now_ms);
-                self.hear(number, &buffer[..n], false, lines);
+                let Some(bytes) = read(&tap.fd, &mut self.buffer).filter(|bytes| !bytes.is_empty()) else { break };
+                tap.share.take(bytes.len(), self.limit, now_ms);
+                self.hear(number, &bytes, false, lines.as_deref_mut());
+                self.buffer = bytes;
             }
         }
         self.standard.flush();
@@ -262,6 +268,19 @@ impl Taps {
         }
         rested
     }
+}
+
+/// What a pipe holds, up to [`TURN`] bytes, in a buffer that is to be given back; empty at its end, `None` if there is nothing yet.
+fn read(fd: &OwnedFd, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    buffer.resize(TURN, 0);
+    let read = match nix::unistd::read(fd, buffer) {
+        Ok(n) => n,
+        Err(Errno::EINTR | Errno::EAGAIN) => return None,
+        Err(_) => 0,
+    };
+    let mut bytes = std::mem::take(buffer);
+    bytes.truncate(read);
+    Some(bytes)
 }
 
 /// Where the first line of `text` ends.
@@ -324,7 +343,7 @@ mod tests {
 
         fn turn(&mut self, ms: u64) -> (After, Vec<String>) {
             let mut lines = vec![];
-            let after = self.taps.on_ready(self.number, ms, &mut lines);
+            let after = self.taps.on_ready(self.number, ms, Some(&mut lines));
             (after, lines.into_iter().map(|(_, l)| l).collect())
         }
 
@@ -337,7 +356,9 @@ mod tests {
     fn lines_come_whole_and_the_last_one_without_an_end_too() {
         let mut b = bench(0);
         b.say(b"one\ntw");
-        assert_eq!(b.turn(0), (After::Stay, vec!["one".to_owned()]));
+        assert_eq!(b.turn(0), (After::Rest, vec!["one".to_owned()]));
+        assert_eq!((b.taps.next_deadline(0), b.taps.rested(GATHER_MS)), (Some(GATHER_MS), vec![b.number]));
+        assert_eq!(b.turn(GATHER_MS), (After::Stay, vec![]), "nothing is there yet");
         b.say(b"o\nthree");
         assert_eq!(b.turn(0).1, ["two"]);
         b.pipe = None;
@@ -350,7 +371,7 @@ mod tests {
     #[test]
     fn a_flood_waits_and_loses_nothing() {
         let mut b = bench(20_000);
-        let text = b"0123456789abcde\n".repeat(4000);
+        let text = b"0123456789abcde\n".repeat(12_000);
         let (mut sent, mut ms, mut rests) = (0, 0, 0);
         while b.file().len() < text.len() {
             sent += b.say(&text[sent..]);
@@ -381,7 +402,7 @@ mod tests {
         let mut b = bench(1);
         b.say(b"a\nlast words\n");
         let mut lines = vec![];
-        b.taps.drain(&Key::vassal("a.ini"), 0, &mut lines);
+        b.taps.drain(&Key::vassal("a.ini"), 0, Some(&mut lines));
         assert_eq!(b.taps.ring(&Key::vassal("a.ini")).unwrap().last(), Some("last words"));
         let closed: usize = (0..5)
             .map(|_| {

@@ -197,13 +197,16 @@ impl Shell {
         }
     }
 
+    /// Whether anybody follows what a vassal says.
+    pub(super) fn has_followers(&mut self) -> bool {
+        let clients = &self.clients;
+        self.jobs.followers.retain(|(client, _)| clients.has(*client));
+        !self.jobs.followers.is_empty()
+    }
+
     /// Lines that vassals have just said.
     pub(super) fn tell_followers(&mut self, lines: Lines) {
         let clients = &mut self.clients;
-        self.jobs.followers.retain(|(client, _)| clients.has(*client));
-        if self.jobs.followers.is_empty() {
-            return;
-        }
         for (key, line) in lines {
             let text = json(&Followed::Line(line));
             self.jobs.followers.retain(|(client, id)| *id != key.id || clients.follow(*client, &text));
