@@ -72,6 +72,7 @@ fn run(config: &WorkerConfig, language: &dyn Language) -> io::Result<i32> {
             }
         }
         if watchdog::wanted(shared.settings) {
+            watchdog::begin();
             let watch = || watchdog::watch(scope, &shared);
             let spawned = std::thread::Builder::new().name("watchdog".into()).stack_size(WATCHDOG_STACK).spawn_scoped(scope, watch);
             if let Err(error) = spawned {

@@ -129,6 +129,11 @@ fn may_sleep(shared: &Shared<'_>) -> bool {
     calm()
 }
 
+/// Before the thread is started: an [`end`] that comes before its first step counts. (The process is forked from one that may have had a worker's life.)
+pub(crate) fn begin() {
+    *bell() = Bell::default();
+}
+
 /// The thread ends.
 pub(crate) fn end() {
     bell().ended = true;
@@ -140,9 +145,8 @@ pub fn wanted(settings: &Settings) -> bool {
     settings.limits.harakiri > 0 && settings.limits.harakiri_graceful_timeout == 0
 }
 
-/// Until [`end`].
+/// From [`begin`] until [`end`].
 pub(crate) fn watch<'scope>(scope: &'scope Scope<'scope, '_>, shared: &'scope Shared<'_>) {
-    *bell() = Bell::default();
     let mut strikes = vec![Strike::default(); shared.settings.process.threads.max(1) as usize];
     let mut drained_at = None;
     loop {
