@@ -173,7 +173,9 @@ fn a_stop_right_after_the_start_ends_watched_workers_too() {
     for _ in 0..10 {
         let mut server = Server::new();
         server.write("app.py", "def application(env, sr):\n    sr('200 OK', [])\n    return [b'']\n");
-        server.start_ini("socket = {sock}\nwsgi-file = app.py\nlazy-apps = true\nprocesses = 4\nthreads = 2\nharakiri = 60\n").ready("{sock}");
+        server
+            .start_ini("socket = {sock}\nwsgi-file = app.py\nlazy-apps = true\nprocesses = 4\nthreads = 2\nharakiri = 60\n")
+            .ready("{sock}");
         server.signal(nix::sys::signal::Signal::SIGTERM);
         assert_eq!(server.wait_exit().code(), Some(0));
     }
