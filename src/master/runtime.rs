@@ -71,27 +71,23 @@ impl Runtime {
         }
     }
 
-    /// A new life of a worker: its counters of this life start again.
+    /// A new life of a worker, which may have begun to serve by now: what it writes itself ([`Self::note_end`] has cleared it) is left alone.
     pub fn note_start(&mut self, worker: u32, pid: i32, epoch: u64) {
         self.born.insert(worker, epoch);
         let Some(slot) = self.scoreboard.worker(worker) else { return };
-        for (cell, value) in [
-            (WorkerCell::Accepting, 0),
-            (WorkerCell::Sleepers, 0),
-            (WorkerCell::DeltaRequests, 0),
-            (WorkerCell::Status, Status::Idle as u64),
-            (WorkerCell::LastSpawn, epoch),
-            (WorkerCell::Pid, pid.unsigned_abs().into()),
-        ] {
+        for (cell, value) in [(WorkerCell::LastSpawn, epoch), (WorkerCell::Pid, pid.unsigned_abs().into())] {
             slot.cell(cell).store(value, Relaxed);
         }
+        let _ = slot.cell(WorkerCell::Status).compare_exchange(Status::Cheap as u64, Status::Idle as u64, Relaxed, Relaxed);
         slot.cell(WorkerCell::RespawnCount).fetch_add(1, Relaxed);
     }
 
     /// The worker is gone: nothing of what it left is taken for a running request.
     pub fn note_end(&self, worker: u32) {
         let Some(slot) = self.scoreboard.worker(worker) else { return };
-        for cell in [WorkerCell::Pid, WorkerCell::Accepting, WorkerCell::Rss, WorkerCell::Vsz] {
+        let cells =
+            [WorkerCell::Pid, WorkerCell::Accepting, WorkerCell::Sleepers, WorkerCell::DeltaRequests, WorkerCell::Rss, WorkerCell::Vsz];
+        for cell in cells {
             slot.cell(cell).store(0, Relaxed);
         }
         slot.cell(WorkerCell::Status).store(Status::Cheap as u64, Relaxed);
