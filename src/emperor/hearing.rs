@@ -172,8 +172,8 @@ impl Shell {
         self.tell_followers(lines.unwrap_or_default());
     }
 
-    /// A vassal's process has ended: what it said is more than what we have read.
-    pub(super) fn hear_last_words(&mut self, key: &Key) {
+    /// What a vassal has said by now: more than what was read, when its process has just ended or somebody asks.
+    pub(super) fn hear_rest(&mut self, key: &Key) {
         let mut lines = self.has_followers().then(Vec::new);
         self.taps.drain(key, now().ms, lines.as_mut());
         self.tell_followers(lines.unwrap_or_default());

@@ -240,7 +240,7 @@ impl Shell {
             // What the vassal said last counts: it may have served a request.
             if let Some(key) = self.core.key_of(pid.as_raw()) {
                 self.read_pipe(&key);
-                self.hear_last_words(&key);
+                self.hear_rest(&key);
             }
             let actions = self.core.exited(now(), pid.as_raw(), exit);
             self.act(actions);

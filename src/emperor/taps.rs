@@ -225,7 +225,7 @@ impl Taps {
         tap.partial = whole;
     }
 
-    /// The last words of a process that has ended: what is in its pipes now.
+    /// What is in a vassal's pipes now, whether they rest or not.
     pub fn drain(&mut self, key: &Key, now_ms: u64, mut lines: Option<&mut Lines>) {
         let numbers: Vec<u64> = self.taps.iter().filter(|(_, t)| t.key == *key).map(|(n, _)| *n).collect();
         for number in numbers {

@@ -150,9 +150,10 @@ impl Shell {
     }
 
     /// The JSON of `why`.
-    pub(super) fn why(&self, name: &str) -> Result<String, String> {
+    pub(super) fn why(&mut self, name: &str) -> Result<String, String> {
         self.core.find(name).and_then(|id| {
             let key = Key::vassal(&id);
+            self.hear_rest(&key);
             let Some(vassal) = self.core.vassals.get(&key) else {
                 return say::refused(&self.core).find(|row| row.name == id).map(|row| json(&row)).ok_or_else(|| format!("{id} is gone"));
             };
@@ -187,6 +188,7 @@ impl Shell {
             Err(error) => return self.reply(client, &Failed { error }),
         };
         let key = Key::vassal(&id);
+        self.hear_rest(&key);
         let log = self.taps.file(&id, &self.directory_of(&key)).map(|p| p.display().to_string());
         let text = json(&Log { name: id.clone(), lines: say::lines(self.taps.ring(&key), usize::MAX), log });
         if follow {
