@@ -267,14 +267,14 @@ impl Master {
             self.kept_reload();
             self.caches_due();
             self.tell(Event::Tick);
+            let now = monotonic_ms();
+            self.tell_systemd(now); // the end too, however soon after its order it has come
             if let Some(code) = self.finished.filter(|_| self.daemons_ended() && self.hooks_ended()) {
                 self.end_crons();
                 self.last_things();
                 self.end_inside();
                 return Ok(code);
             }
-            let now = monotonic_ms();
-            self.tell_systemd(now);
             let deadlines = [
                 self.instance.next_deadline(),
                 self.timers.next(),
