@@ -204,7 +204,7 @@ mod tests {
 
     fn running(leaving: Option<(Reason, i32)>, recycle_at: Option<Ms>) -> Running {
         let leaving = leaving.map(|(reason, signal)| Leaving { reason, signal, kill_at: None });
-        Running { pid: 9, since: 0, accepting: true, recycle_at, leaving, struck: vec![] }
+        Running { pid: 9, since: 0, accepting: true, recycle_at, leaving, struck: vec![], traced: None }
     }
 
     #[test]

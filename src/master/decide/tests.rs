@@ -255,12 +255,13 @@ fn harakiri_asks_for_the_stack_once_a_request_and_kills_once() {
     let strike = |stuck: &[(u32, Ms)]| Event::Harakiri { generation: 1, worker: 1, stuck: stuck.to_vec(), graceful: None, drain: false };
     assert_eq!(deeds(instance.on(strike(&[(0, 10)]), 10)), [signal(101, SIGUSR2)]);
     assert_eq!(deeds(instance.on(strike(&[(0, 10)]), 11)), []);
-    assert_eq!(deeds(instance.on(strike(&[(0, 10), (1, 12)]), 12)), [signal(101, SIGUSR2)]);
+    assert_eq!(deeds(instance.on(strike(&[(0, 10), (1, 12)]), 12)), [], "the stacks that are being written have it");
     assert!(instance.is_struck(1, 1, 1, 12) && !instance.is_struck(1, 1, 1, 13));
     assert_eq!((instance.generations[0].workers[0].harakiris, instance.next_deadline()), (2, None), "it may help itself");
     let hopeless = Event::Hopeless { generation: 1, worker: 1 };
-    assert_eq!(deeds(instance.on(hopeless.clone(), 13)), [signal(101, SIGUSR2)]);
-    assert_eq!(deeds(instance.on(hopeless, 14)), []);
+    assert_eq!(deeds(instance.on(strike(&[(0, 10), (1, 112)]), 112)), [signal(101, SIGUSR2)]);
+    assert_eq!(deeds(instance.on(hopeless.clone(), 113)), [signal(101, SIGUSR2)]);
+    assert_eq!(deeds(instance.on(hopeless, 114)), []);
     let due = instance.next_deadline().expect("the kill");
     assert_eq!(deeds(instance.on(Event::Tick, due)), [signal(101, SIGKILL)]);
     assert_eq!(deeds(instance.on(Event::WorkerGone { generation: 1, worker: 1, how: How::Killed(9) }, due + 1000)), [fork(1, 1)]);

@@ -15,6 +15,8 @@ const LOADING_DEATHS: u32 = 5;
 const LOADING_MERCY: Ms = 1000;
 /// From the request for a stack trace to the kill.
 const TRACE_TIME: Ms = 200;
+/// Between two requests for stacks.
+const TRACE_APART: Ms = 100;
 
 /// A place for a worker, of a fixed number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,9 @@ pub struct Running {
     /// Core and deadline of requests that were over their time.
     #[serde(default)]
     pub struck: Vec<(u32, Ms)>,
+    /// When it was last asked for its stacks.
+    #[serde(default)]
+    pub traced: Option<Ms>,
 }
 
 /// It was asked to go.
@@ -169,7 +174,7 @@ impl Instance {
         }
         slot.lives += 1;
         let recycle_at = recycle_after(&policy, worker, pid).map(|after| now + after);
-        let mut running = Running { pid, since: now, accepting: false, recycle_at, leaving: None, struck: vec![] };
+        let mut running = Running { pid, since: now, accepting: false, recycle_at, leaving: None, struck: vec![], traced: None };
         let cores = policy.cores;
         out.push(Action::Log(match slot.lives {
             1 => format!("spawned uWSGI worker {worker} (pid: {pid}, cores: {cores})"),
@@ -252,8 +257,11 @@ impl Instance {
         slot.harakiris += fresh.len() as u64;
         running.struck.retain(|(core, _)| !stuck.iter().any(|(other, _)| other == core));
         running.struck.extend(stuck);
-        // The worker's own handler writes the stack of the language.
-        out.push(Action::Signal { pid: running.pid, signal: SIGUSR2 });
+        // The worker's own handler writes the stacks of all threads. Two of them at once would write into each other's lines.
+        if running.traced.is_none_or(|before| now >= before + TRACE_APART) {
+            running.traced = Some(now);
+            out.push(Action::Signal { pid: running.pid, signal: SIGUSR2 });
+        }
         if let Some((signal, time)) = graceful.filter(|_| running.leaving.as_ref().is_none_or(|l| l.reason != Reason::Harakiri)) {
             out.push(Action::Signal { pid: running.pid, signal });
             running.leaving = Some(Leaving::new(Reason::Harakiri, signal, now + time));
