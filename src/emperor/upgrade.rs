@@ -117,6 +117,7 @@ impl Shell {
         mark(false);
         process::set_cloexec(file.as_fd(), false)?;
         let here = std::env::current_dir();
+        self.sources.iter().for_each(|source| source.release());
         let result = self.execute(file.as_raw_fd());
         mark(true);
         if let Ok(here) = here {

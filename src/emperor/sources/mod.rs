@@ -38,6 +38,8 @@ pub trait Monitor {
     fn hear(&mut self, _now_ms: u64) -> bool {
         false
     }
+    /// The emperor becomes another program: ends what would outlive this. If that fails, it is heard of as a loss.
+    fn release(&self) {}
     /// When [`Self::look`] should be called although nothing was heard, in `Now::ms`.
     fn next_deadline(&self) -> Option<u64> {
         None

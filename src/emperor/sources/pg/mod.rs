@@ -11,9 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
+use imperator_sys::fork::{pidfd, pidfd_signal};
 use imperator_sys::process::{monotonic_ms, set_nonblocking};
 use imperator_sys::spawn::with_default_signals;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use self::rows::{News, Row, Task};
 use super::{Look, Monitor};
@@ -23,6 +27,8 @@ use crate::emperor::core::{Found, Owner, Seen, Stamp};
 const QUERY: &str = "SELECT name, config, CAST(EXTRACT(EPOCH FROM ts) AS BIGINT) FROM vassals";
 /// Between two starts of a helper that ends.
 const PAUSE_MS: u64 = 5000;
+/// How long a killed helper may take to be gone: it waits for nothing.
+const LAST_MS: u16 = 1000;
 /// Bytes of all rows together.
 const MOST: usize = 256 << 20;
 
@@ -30,13 +36,33 @@ const MOST: usize = 256 << 20;
 pub struct Postgres {
     task: Task,
     directory: PathBuf,
-    helper: Option<OwnedFd>,
+    helper: Option<Helper>,
     /// When a helper may be started (again).
     start_at: u64,
     partial: Vec<u8>,
     /// The rows as they were when the server was there; `None`: it never was.
     rows: Option<BTreeMap<String, Known>>,
     trouble: Option<String>,
+}
+
+/// The process that asks. It is gone when this is.
+struct Helper {
+    output: OwnedFd,
+    /// Who it is, also when whoever reaps children was faster.
+    process: OwnedFd,
+}
+
+impl Helper {
+    fn end(&self) {
+        let _ = pidfd_signal(self.process.as_fd(), Signal::SIGKILL);
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.end();
+        let _ = poll(&mut [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)], LAST_MS);
+    }
 }
 
 struct Known {
@@ -70,7 +96,7 @@ impl Postgres {
         self.start_at = now_ms + PAUSE_MS;
         self.partial.clear();
         match spawn(&Task { parent: std::process::id(), ..self.task.clone() }) {
-            Ok(output) => self.helper = Some(output),
+            Ok(helper) => self.helper = Some(helper),
             Err(error) => self.trouble = Some(format!("the process that asks the database cannot be started: {error}")),
         }
     }
@@ -116,16 +142,17 @@ fn stamp(row: &Row) -> Stamp {
 }
 
 /// Our own executable in another role; what it has to do comes over its standard input, so that no password stands in a command line.
-fn spawn(task: &Task) -> std::io::Result<OwnedFd> {
+fn spawn(task: &Task) -> std::io::Result<Helper> {
     let mut command = Command::new("/proc/self/exe");
     command.arg(helper::VERB).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = with_default_signals(&mut command).spawn()?;
+    let process = pidfd(Pid::from_raw(child.id() as i32))?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(&serde_json::to_vec(task)?)?;
     }
     let output = OwnedFd::from(child.stdout.take().ok_or(std::io::ErrorKind::BrokenPipe)?);
     set_nonblocking(output.as_fd(), true)?;
-    Ok(output) // whoever reaps children reaps this one
+    Ok(Helper { output, process }) // whoever reaps children reaps this one
 }
 
 impl Monitor for Postgres {
@@ -158,13 +185,13 @@ impl Monitor for Postgres {
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.helper.as_ref().map(AsFd::as_fd)
+        self.helper.as_ref().map(|helper| helper.output.as_fd())
     }
 
     fn hear(&mut self, now_ms: u64) -> bool {
         let mut buffer = [0; 64 * 1024];
         let Some(helper) = &self.helper else { return false };
-        match nix::unistd::read(helper, &mut buffer) {
+        match nix::unistd::read(&helper.output, &mut buffer) {
             Ok(0) => {
                 self.start_at = now_ms + PAUSE_MS;
                 self.lose_helper("the process that asks the database has ended; another one is started")
@@ -177,6 +204,10 @@ impl Monitor for Postgres {
             Err(Errno::EAGAIN | Errno::EINTR) => false,
             Err(error) => self.lose_helper(error.desc()),
         }
+    }
+
+    fn release(&self) {
+        self.helper.iter().for_each(Helper::end);
     }
 
     fn next_deadline(&self) -> Option<u64> {
