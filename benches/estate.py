@@ -37,7 +37,7 @@ def main() -> None:
     given = parser.parse_args()
     is_lua = given.language == "lua"
     peer = given.uwsgi or ("/usr/bin/uwsgi" if is_lua else str(ROOT / ".venv/bin/uwsgi"))
-    app = "lua = {folder}/app.lua\n" if is_lua else "wsgi-file = {folder}/app.py\n"
+    app = "lua = {folder}/app.lua\n" if is_lua else f"wsgi-file = {{folder}}/app.py\nhome = {ROOT / '.venv'}\n"
     programs = {"Imperator": ([str(given.target / "release/imperator")], app), "uWSGI": ([peer], ("plugins = lua51\n" if is_lua else "") + app)}
     for name, (command, more) in programs.items():
         if given.only in (None, name):
