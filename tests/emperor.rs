@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 
 use nix::sys::signal::Signal;
-use support::{HELLO, Server, cpu_ticks, running, stats, uwsgi, wait_for};
+use support::{HELLO, Server, cpu_ticks, http, running, stats, uwsgi, wait_for};
 
 fn vassal(name: &str, more: &str) -> String {
     format!("[uwsgi]\nsocket = {{dir}}/{name}.sock\nwsgi-file = {{dir}}/app.py\n{more}")
@@ -78,6 +78,23 @@ fn a_broken_edit_keeps_the_running_vassal_and_a_broken_vassal_disturbs_no_other(
     wait_for("the mended vassal", || answer(&server, "broken"));
     server.write("v/good.ini", &vassal("good", "processes = 2\n"));
     wait_for("the mended edit", || answer(&server, "good").filter(|a| *a != good));
+}
+
+#[test]
+fn a_vassal_on_demand_speaks_what_its_file_says_and_is_reloaded_with_its_socket() {
+    let mut server = Server::new();
+    server.write("app.py", HELLO);
+    let file = |more: &str| format!("[uwsgi]\nprotocol = http\nwsgi-file = {{dir}}/app.py\n{more}");
+    server.write("v/a.ini", &file(""));
+    server.write("v/a.ini.where", "127.0.0.1:{port}\n");
+    server.start(&["--emperor", "{dir}/v", "--emperor-on-demand-extension", ".where"]);
+    let address = server.fill("127.0.0.1:{port}");
+    let first = wait_for("the vassal", || http(&address, "/x").ok().filter(|a| a.status == 200)).text();
+    assert!(first.ends_with("/x"), "{first}");
+    server.write("v/a.ini", &file("processes = 2\n"));
+    let second = wait_for("its reload", || http(&address, "/x").ok().map(|a| a.text()).filter(|a| *a != first));
+    assert!(second.ends_with("/x"), "{second}");
+    assert!(!server.log().contains("refused"), "{}", server.log());
 }
 
 #[test]

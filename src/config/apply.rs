@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use imperator_worker::settings::{Protocol, Settings};
+use imperator_worker::settings::Settings;
 
 use super::plugins::{self, Plugin};
 use super::reader::Reading;
@@ -140,7 +140,6 @@ impl Applied {
             settings.process.cheaper_initial =
                 settings.process.cheaper_initial.map(|n| n.clamp(least, settings.process.workers.max(least)));
         }
-        settings.socket_options.protocol = Protocol::Uwsgi;
     }
 
     fn warn(&mut self, origin: &Origin, text: impl Into<String>) {

@@ -60,6 +60,14 @@ pub enum Mode {
 /// # Errors
 /// All that stands against starting; the exit code is 1.
 pub fn load(argv: &[String], env: &[(String, String)]) -> Result<Loaded, ConfigError> {
+    load_beside(argv, env, false)
+}
+
+/// As [`load`], in a process that may listen already on a socket which no option names: the one that was its descriptor 0 when it started.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(argv: &[String], env: &[(String, String)], listens: bool) -> Result<Loaded, ConfigError> {
     let reading = read(argv, env)?;
     if let Some(command) = command::asked_for(&reading) {
         return Ok(once(reading, command));
@@ -69,7 +77,8 @@ pub fn load(argv: &[String], env: &[(String, String)]) -> Result<Loaded, ConfigE
         applied.errors.push(Diagnostic::new(&Origin::Environment, error));
     }
     applied.settings.isolation.group.name = instance_name(argv);
-    let around = Surroundings::of_process(env);
+    let mut around = Surroundings::of_process(env);
+    around.sockets_passed |= listens;
     judge(&mut applied, &around);
     applied.errors.extend(conflicts::nothing_to_do(&applied.settings, &around));
     accept(reading, applied)

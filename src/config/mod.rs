@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 pub use apply::Applied;
 pub use here::missing as missing_here;
-pub use load::{Command, ConfigError, Loaded, Mode, inspect, load};
+pub use load::{Command, ConfigError, Loaded, Mode, inspect, load, load_beside};
 
 /// One key with its value, in the order in which uWSGI would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -121,7 +121,7 @@ fn name_process(settings: &Settings, place: Place) {
     let _ = nix::sys::prctl::set_name(c"emperor");
     let title = match (&settings.emperor.procname, place) {
         (Some(title), _) => Some(title.as_str()),
-        (None, Place::Below { .. }) if settings.process.auto_procname => Some("imperator emperor"),
+        (None, Place::Below { .. }) if settings.process.auto_procname => Some("uWSGI Emperor"),
         _ => None,
     };
     if let Some(title) = title

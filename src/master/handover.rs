@@ -32,6 +32,9 @@ pub struct State {
     /// Over which the emperor sends the configuration.
     #[serde(default)]
     pub emperor_config: Option<i32>,
+    /// What it has sent: it was asked for it once already.
+    #[serde(default)]
+    pub emperor_text: Option<Vec<u8>>,
     #[serde(default)]
     pub vacuum: Vacuum,
     /// The emperor that is part of this instance.

@@ -20,12 +20,13 @@ use super::runtime::Runtime;
 use super::services::Services;
 use super::zerg::ZergServer;
 use super::{policy, setup, vassal};
+use crate::config::reader::from_emperor;
 use crate::sockets::Bound;
 
 impl Master {
     /// Reads the configuration, and if it is good becomes the next life of this master.
     pub(super) fn reload(&mut self, brutal: bool) {
-        match setup::load(&self.start) {
+        match setup::load(&self.start, !self.inherited_again().is_empty()) {
             Err(error) => {
                 self.tally.reload_failed(&format!("the configuration has errors: {error}"));
                 say(&format!("*** reload refused, nothing changes: the configuration has errors ***\n{error}"));
@@ -86,6 +87,7 @@ impl Master {
             logs: self.logs.handover().into_iter().map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             emperor_config: self.emperor_config.as_ref().map(AsRawFd::as_raw_fd),
+            emperor_text: from_emperor::last(),
             asked: self.asked.as_ref().map(|asked| raw(asked.channel())),
             answers: self.services.answers.held(),
             cache_peers: self.kept_peers(),

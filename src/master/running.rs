@@ -43,7 +43,7 @@ use crate::emperor::inside::Inside;
 use crate::hooks::Reaction;
 use crate::identity::Vacuum;
 use crate::logs::Logs;
-use crate::sockets::{Bound, Inherited};
+use crate::sockets::{self, Bound, Inherited};
 use crate::systemd::{Phase, Systemd};
 
 /// Milliseconds in which one thing follows from another: a worker starts, accepts, serves its first request.
@@ -243,16 +243,8 @@ impl Master {
 
     /// Sockets that came from whoever started the first life: they are asked for again by their key.
     pub fn inherited_again(&self) -> Vec<Inherited> {
-        let named = |key: &str| key.strip_prefix("fd://").and_then(|n| n.parse().ok());
-        let mut all: Vec<Inherited> = vec![];
-        for bound in self.runtimes.last_key_value().iter().flat_map(|(_, r)| &r.listeners) {
-            let configured = |s: &imperator_worker::settings::Socket| s.address.trim() == bound.label.key;
-            let settings = self.runtimes.last_key_value().map(|(_, r)| r.settings.clone());
-            if let Some(fd) = named(&bound.label.key).filter(|_| !settings.is_some_and(|s| s.sockets.iter().any(configured))) {
-                all.push(Inherited { fd, protocol: Some(bound.label.protocol) });
-            }
-        }
-        all
+        let newest = self.runtimes.last_key_value();
+        newest.map(|(_, r)| sockets::given(r.listeners.iter().map(|b| &b.label), &r.settings)).unwrap_or_default()
     }
 
     /// Runs until everything has ended; the exit code.

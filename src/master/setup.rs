@@ -16,12 +16,13 @@ use super::daemon::{self, Waiting};
 use super::handover::State;
 use super::running::Master;
 use super::{Start, handover, shim, signals, single};
+use crate::config::reader::from_emperor;
 use crate::config::{self, Loaded};
 use crate::hooks::Hooks;
 use crate::identity::{Moment, write_pidfiles};
 use crate::logs::Logs;
 use crate::privileges::{join_cgroups, report, take_at_once, wants_pid_namespace};
-use crate::sockets::{Bound, Inherited, backlog, bind_all};
+use crate::sockets::{self, Bound, Inherited, backlog, bind_all};
 
 /// uWSGI's version that we are compatible with: tools read it from the first line.
 pub const UWSGI_VERSION: &str = "2.0.30";
@@ -82,7 +83,10 @@ pub fn again(number: &str, start: &Start) -> Result<i32> {
     let brutal = state.brutal;
     let start = Start { env: without_state(start, state.reloads), binary: state.binary.clone(), ..start.clone() };
     prctl::set_name(c"master")?;
-    let loaded = load(&start).map_err(|e| anyhow::anyhow!("the configuration has errors:\n{e}"));
+    from_emperor::remember(state.emperor_text.take());
+    let given = state.generations.last().map(|held| sockets::given(held.listeners.iter().map(|(_, label)| label), &held.settings));
+    let loaded =
+        load(&start, given.is_some_and(|given| !given.is_empty())).map_err(|e| anyhow::anyhow!("the configuration has errors:\n{e}"));
     let newest = state.generations.last().map(|held| held.settings.clone()).unwrap_or_default();
     imperator_worker::log::diag::install(loaded.as_ref().map_or(&newest, |l| &l.settings).log.date.as_deref());
     say(&format!("gracefully (RE)spawned uWSGI master process (pid: {})", std::process::id()));
@@ -123,10 +127,10 @@ fn next_generation(master: &mut Master, start: &Start, loaded: Loaded, brutal: b
     Ok(())
 }
 
-/// The configuration as a start in the original directory would read it.
-pub fn load(start: &Start) -> Result<Loaded, String> {
+/// The configuration as a start in the original directory would read it. `listens`: on sockets that it does not name.
+pub fn load(start: &Start, listens: bool) -> Result<Loaded, String> {
     std::env::set_current_dir(&start.directory).map_err(|e| format!("cannot go back to {}: {e}", start.directory.display()))?;
-    config::load(&start.argv, &start.env).map_err(|e| e.to_string())
+    config::load_beside(&start.argv, &start.env, listens).map_err(|e| e.to_string())
 }
 
 fn without_state(start: &Start, reloads: u64) -> Vec<(String, String)> {

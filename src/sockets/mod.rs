@@ -61,6 +61,14 @@ impl Bound {
     }
 }
 
+/// Those of `labels` that were there when the process started, and that no line of `settings` names.
+pub fn given<'l>(labels: impl Iterator<Item = &'l Label>, settings: &Settings) -> Vec<Inherited> {
+    let named = |label: &Label| settings.sockets.iter().any(|s| s.address.trim() == label.key);
+    let number = |label: &Label| label.key.strip_prefix("fd://").and_then(|n| n.parse().ok());
+    let each = labels.filter(|label| !named(label));
+    each.filter_map(|label| Some(Inherited { fd: number(label)?, protocol: Some(label.protocol) })).collect()
+}
+
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match (&self.path, self.port, self.name.starts_with('@')) {

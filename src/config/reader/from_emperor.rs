@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use imperator_sys::process::duplicate;
@@ -22,15 +23,43 @@ const PATIENCE: u16 = 5000;
 
 /// The text has come once unasked.
 static ASKED_BEFORE: AtomicBool = AtomicBool::new(false);
+/// What has come last, for the next life of this process.
+static LAST: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+/// What the life before has left.
+static KEPT: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+
+/// The text that was read last: a reload looks at it before the exec and again after it, and the emperor is asked once.
+pub fn last() -> Option<Vec<u8>> {
+    LAST.lock().ok()?.take()
+}
+
+/// The next [`load`] is this one, if there is any.
+pub fn remember(text: Option<Vec<u8>>) {
+    if let Ok(mut kept) = KEPT.lock() {
+        *kept = text;
+    }
+}
 
 /// The text.
 ///
 /// # Errors
 /// This is no vassal of that kind, or nothing comes in time.
 pub fn load() -> io::Result<Vec<u8>> {
-    let mut stream = inherited(FD_ENV)?;
+    if let Some(kept) = KEPT.lock().ok().and_then(|mut kept| kept.take()) {
+        return Ok(kept);
+    }
     let is_reload = [crate::master::STATE_ENV, "UWSGI_RELOADS"].iter().any(|name| std::env::var_os(name).is_some());
     let again = ASKED_BEFORE.swap(true, Ordering::Relaxed) || is_reload;
+    let text = receive(again)?;
+    if let Ok(mut last) = LAST.lock() {
+        *last = again.then(|| text.clone());
+    }
+    Ok(text)
+}
+
+/// The text as it comes; `again`: not unasked any more.
+fn receive(again: bool) -> io::Result<Vec<u8>> {
+    let mut stream = inherited(FD_ENV)?;
     if again {
         inherited("UWSGI_EMPEROR_FD")?.write_all(&[pipe::SEND_CONFIG])?;
     }
@@ -80,6 +109,13 @@ mod tests {
     fn a_packet_has_a_head_of_four_bytes() {
         assert_eq!(packet("[uwsgi]").as_deref(), Some(&b"s\x07\0\0[uwsgi]"[..]));
         assert!(packet(&"x".repeat(LONGEST)).is_some() && packet(&"x".repeat(LONGEST + 1)).is_none());
+    }
+
+    #[test]
+    fn what_the_life_before_has_left_is_taken_once() {
+        remember(Some(b"[uwsgi]".to_vec()));
+        assert_eq!(load().expect("kept"), b"[uwsgi]");
+        assert!(load().is_err());
     }
 
     #[test]

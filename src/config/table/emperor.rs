@@ -2,7 +2,7 @@
 
 use super::{Spec, add_text, flag, int, later, list, no_effect, refused, set_flag, set_number, set_text, text};
 
-const FORK: &str = "a vassal is always a program of its own";
+const FORK: &str = "leave it out: a vassal is always a program of its own";
 
 pub static OPTIONS: &[Spec] = &[
     list("emperor", &[], "a directory or pattern of vassal files", add_text!(emperor.sources)),
@@ -112,7 +112,7 @@ pub static OPTIONS: &[Spec] = &[
         "an attribute to read from the [emperor] section of vassals' files",
         no_effect("all attributes of that section are read"),
     ),
-    text("emperor-fork-server-attr", &[], "the attribute that names a fork server", later(FORK)),
+    text("emperor-fork-server-attr", &[], "the attribute that names a fork server", refused(FORK)),
     text(
         "emperor-wrapper-attr",
         &[],
@@ -125,8 +125,8 @@ pub static OPTIONS: &[Spec] = &[
         "the attribute of a vassal's [emperor] section that names the directory it starts in",
         set_text!(emperor.chdir_attr),
     ),
-    text("emperor-use-fork-server", &[], "fork vassals from another instance", later(FORK)),
-    list("vassal-fork-base", &[], "be forked from this vassal", later(FORK)),
+    text("emperor-use-fork-server", &[], "fork vassals from another instance", refused(FORK)),
+    list("vassal-fork-base", &[], "be forked from this vassal", refused(FORK)),
     flag("emperor-subreaper", &[], "collect the vassals' orphans", no_effect("no process of a vassal outlives it")),
     text("zeus", &[], "an emperor of emperors", later("run one emperor on each host")),
 ];

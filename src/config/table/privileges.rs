@@ -43,7 +43,12 @@ pub static OPTIONS: &[Spec] = &[
     flag("setns-preopen", &[], "open them before anything else", later(NAMESPACE)),
     text("setns-socket", &[], "hand our namespaces out on this socket", later(NAMESPACE)),
     list("setns-socket-skip", &["setns-skip"], "a namespace not to hand out", later(NAMESPACE)),
-    text("fork-socket", &["fork-server"], "fork on request of an emperor", later("vassals are forked by the emperor")),
+    text(
+        "fork-socket",
+        &["fork-server"],
+        "fork on request of an emperor",
+        refused("leave it out: a vassal is always a program of its own"),
+    ),
     text("jail", &[], "run in a jail", refused(JAIL)),
     list("jail-ip4", &[], "its IPv4 address", refused(JAIL)),
     list("jail-ip6", &[], "its IPv6 address", refused(JAIL)),

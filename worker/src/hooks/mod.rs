@@ -83,7 +83,7 @@ impl Hook {
 
 /// Whether a failure in this phase ends the start (or stops the running master).
 pub fn fatal(phase: &str) -> bool {
-    !(phase.ends_with("atexit") || phase == "touch" || phase.starts_with("emperor-") || phase.starts_with("as-on-demand"))
+    !(phase.ends_with("atexit") || phase == "touch" || phase.starts_with("emperor-"))
 }
 
 fn parse(line: &settings::Hook) -> Result<Hook, HookError> {

@@ -63,7 +63,7 @@ pub struct SocketOptions {
     pub zerg_pool: Vec<String>,
     /// `umask`.
     pub umask: Option<u32>,
-    /// What plain `socket` speaks; already applied to [`super::Settings::sockets`].
+    /// What plain `socket` speaks, which is already applied to [`super::Settings::sockets`], and sockets that are given by others.
     pub protocol: Protocol,
     /// `abstract-socket`: unix sockets have abstract names; already applied to [`super::Settings::sockets`].
     pub abstract_names: bool,
