@@ -228,9 +228,14 @@ fn a_tcp_connection_ends_with_its_last_bytes_and_before_the_log() {
 }
 
 #[test]
-fn a_large_body_is_read_in_place_and_takes_no_memory_anew() {
+fn a_large_body_takes_no_memory_anew_whether_it_is_kept_or_read_in_place() {
+    large_bodies("");
+    large_bodies("post-ahead = 0\n");
+}
+
+fn large_bodies(more: &str) {
     const UPLOADS: usize = 20;
-    let mut server = server("socket = {sock}\ndisable-logging = true\n");
+    let mut server = server(&format!("socket = {{sock}}\ndisable-logging = true\n{more}"));
     server.ready("{sock}");
     let body: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
     let upload = || {

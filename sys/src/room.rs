@@ -71,6 +71,18 @@ impl<'m> Room<'m> {
     }
 }
 
+/// Receives at most `most` bytes of what is there now and puts them behind the end of `bytes`; 0 is the end of the stream.
+///
+/// # Errors
+/// recv(2)'s, EAGAIN if nothing is there.
+pub fn receive_onto(bytes: &mut Vec<u8>, socket: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+    bytes.reserve(most);
+    let got = Room::new(&mut bytes.spare_capacity_mut()[..most]).receive(socket, most)?;
+    // SAFETY: so many bytes of the memory behind its end were just written.
+    unsafe { bytes.set_len(bytes.len() + got) };
+    Ok(got)
+}
+
 impl<'m> From<&'m mut [u8]> for Room<'m> {
     fn from(bytes: &'m mut [u8]) -> Self {
         // SAFETY: the same memory, borrowed as long; initialised bytes are written here, so it stays initialised.
@@ -100,6 +112,18 @@ mod tests {
         // SAFETY: all ten bytes were filled.
         unsafe { memory.set_len(10) };
         assert_eq!(memory, b"abc\0\0defgh");
+    }
+
+    #[test]
+    fn a_vector_grows_by_what_came() {
+        let (mut peer, socket) = UnixStream::pair().expect("pair");
+        let mut bytes = b"ab".to_vec();
+        assert_eq!(receive_onto(&mut bytes, socket.as_fd(), 10), Err(Errno::EAGAIN));
+        peer.write_all(b"cdefg").expect("write");
+        assert_eq!((receive_onto(&mut bytes, socket.as_fd(), 2), receive_onto(&mut bytes, socket.as_fd(), 1000)), (Ok(2), Ok(3)));
+        drop(peer);
+        assert_eq!(receive_onto(&mut bytes, socket.as_fd(), 10), Ok(0));
+        assert_eq!(bytes, b"abcdefg");
     }
 
     #[test]

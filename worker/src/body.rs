@@ -8,6 +8,7 @@ use imperator_protocol::response::CONTINUE;
 use imperator_sys::room::Room;
 use nix::errno::Errno;
 
+use crate::ahead::Ahead;
 use crate::language::Yield;
 use crate::request::BodyError;
 use crate::settings::RequestSettings;
@@ -36,6 +37,8 @@ pub(crate) struct Body<'c> {
     parts: Option<Store>,
     /// All of it.
     store: Option<Store>,
+    /// What was received of it before the app was called, where the app does not have to wait for all.
+    beginning: Option<Ahead>,
     /// Why it will never be whole.
     error: Option<BodyError>,
     /// The peer is waited for.
@@ -84,6 +87,7 @@ impl<'c> Body<'c> {
             position: 0,
             parts: None,
             store: None,
+            beginning: None,
             error: None,
             waits: true,
         }
@@ -93,6 +97,12 @@ impl<'c> Body<'c> {
     pub fn collected(socket: BorrowedFd<'c>, settings: &'c RequestSettings, collected: Collected) -> Self {
         let Collected { length, position, expects_continue, parts, store, error } = collected;
         Self { length, position, expects_continue, parts, store, error, ..Self::with_length(socket, settings, &[], 0) }
+    }
+
+    /// Reads a body whose beginning is there. `ahead` is what follows that and is there too.
+    pub fn begun(socket: BorrowedFd<'c>, settings: &'c RequestSettings, beginning: Ahead, ahead: &'c [u8]) -> Self {
+        let body = Self::with_length(socket, settings, ahead, beginning.length());
+        Self { beginning: Some(beginning), ..body }
     }
 
     /// Parts from its connection. `None`: not all that came with the head belongs to it, so that there is nothing to be waited for.
@@ -120,9 +130,10 @@ impl<'c> Body<'c> {
 
     /// Reads once, straight into `room`; how much came, 0 at the end.
     pub fn read(&mut self, room: &mut Room<'_>, lock: &dyn Yield) -> Result<usize, BodyError> {
-        let got = match &mut self.store {
-            Some(store) => store.read(self.position, self.ahead, room)?,
-            None => self.read_fresh(room, self.settings.socket_timeout, lock)?,
+        let got = match (&self.store, &self.beginning) {
+            (Some(store), _) => store.read(self.position, self.ahead, room)?,
+            (None, Some(beginning)) if self.position < beginning.size() => beginning.read(self.position, room)?,
+            _ => self.read_fresh(room, self.settings.socket_timeout, lock)?,
         };
         self.position += got as u64;
         Ok(got)
@@ -317,7 +328,6 @@ impl<'c> Body<'c> {
         let whole = self.read_to(&mut parts, end, lock);
         match whole {
             Ok(true) => {
-                parts.seek(0)?;
                 (self.position, self.store) = (0, Some(parts));
             }
             _ => self.parts = Some(parts),
@@ -339,7 +349,7 @@ impl<'c> Body<'c> {
     }
 
     pub fn seek(&mut self, position: u64) -> Result<(), BodyError> {
-        self.store.as_mut().ok_or(BodyError::NotSeekable)?.seek(position)?;
+        self.store.as_ref().ok_or(BodyError::NotSeekable)?;
         self.position = position;
         Ok(())
     }
@@ -363,6 +373,9 @@ impl<'c> Body<'c> {
 
     /// Reads and forgets what is there of the body, at most `bound` bytes, without waiting.
     pub fn skip(&mut self, bound: usize) {
+        if let Some(beginning) = &self.beginning {
+            self.position = self.position.max(beginning.size());
+        }
         // (Before there is a buffer: most requests have no body.)
         if self.expects_continue || self.end().is_some() {
             return;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{SockaddrStorage, getpeername};
 
+use crate::ahead::Ahead;
 use crate::body::{Body, Collected};
 use crate::buffer::{Buffer, SIZE};
 use crate::lot::Ticket;
@@ -39,13 +40,30 @@ pub(crate) struct Connection {
     /// Closed by us, what still comes is thrown away: bytes that may still come so.
     pub lingering: Option<usize>,
     /// The body of the request in hand, as far as it is collected before it is served; the buffer has the head alone then.
-    pub body: Option<Box<Collected>>,
+    pub body: Option<Box<Arriving>>,
     /// What is left of the last response: somebody else sends it.
     pub rest: Option<Box<Pieces>>,
     /// Its place among those that wait, once it had to.
     pub place: Option<Ticket>,
     /// What the epoll set was told last; empty if it does not know the connection.
     pub interest: EpollFlags,
+}
+
+/// A body that is read before its request is served.
+pub(crate) enum Arriving {
+    /// The app is called with nothing less than all of it (`post-buffering`).
+    Whole(Collected),
+    Ahead(Ahead),
+}
+
+impl Arriving {
+    /// There is nothing more to be waited for.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_over(),
+            Self::Ahead(body) => body.is_over(),
+        }
+    }
 }
 
 /// What receiving brought.
@@ -106,10 +124,21 @@ impl Connection {
         if self.overdue {
             return true;
         }
-        let Some(body) = self.body.take_if(|body| !body.is_over()) else { return true };
-        let mut body = Body::collected(self.socket.as_fd(), settings, *body);
-        let over = body.collect();
-        self.body = body.part().map(Box::new);
+        let Some(mut body) = self.body.take_if(|body| !body.is_over()) else { return true };
+        let over = match *body {
+            Arriving::Whole(collected) => {
+                let mut body = Body::collected(self.socket.as_fd(), settings, collected);
+                let over = body.collect();
+                self.body = body.part().map(|part| Box::new(Arriving::Whole(part)));
+                over
+            }
+            Arriving::Ahead(ref mut ahead) => {
+                let over = ahead.collect(self.socket.as_fd());
+                self.buffer.append(&ahead.take_tail());
+                self.body = Some(body);
+                over
+            }
+        };
         if over {
             self.wanted = 1;
         }
@@ -117,8 +146,11 @@ impl Connection {
     }
 
     /// The body is collected from now on; the head has `length` bytes.
-    pub fn begin_body(&mut self, body: Collected, length: usize) {
+    pub fn begin_body(&mut self, mut body: Arriving, length: usize) {
         self.buffer.truncate(length);
+        if let Arriving::Ahead(ahead) = &mut body {
+            self.buffer.append(&ahead.take_tail());
+        }
         (self.wanted, self.in_body, self.body) = (if body.is_over() { 1 } else { length + 1 }, true, Some(Box::new(body)));
     }
 

@@ -5,7 +5,9 @@
 //! boundary to the master).
 
 mod account;
+mod ahead;
 mod body;
+mod budget;
 mod buffer;
 mod cache_server;
 mod clock;

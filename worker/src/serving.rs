@@ -9,9 +9,9 @@ use imperator_protocol::vars::Vars;
 use imperator_sys::signals;
 
 use crate::account::{self, Spent};
-use crate::body::{Body, Collected};
+use crate::body::Body;
 use crate::clock;
-use crate::connection::Connection;
+use crate::connection::{Arriving, Connection};
 use crate::control::exit;
 use crate::intake::{Incoming, Refusal, What};
 use crate::language::{After, NoLock};
@@ -51,8 +51,8 @@ struct Performed {
 }
 
 impl Thread<'_> {
-    /// `collected`: its body, where that was waited for.
-    pub(crate) fn serve(&mut self, connection: &Connection, incoming: &Incoming<'_>, collected: Option<Box<Collected>>) -> Served {
+    /// `arriving`: its body, where that was waited for.
+    pub(crate) fn serve(&mut self, connection: &Connection, incoming: &Incoming<'_>, arriving: Option<Box<Arriving>>) -> Served {
         let Some(board) = self.board else { return nothing(Next::Close) };
         let shared = self.shared;
         let mut terms = Terms::default();
@@ -76,7 +76,7 @@ impl Thread<'_> {
             modifier1: incoming.modifier1,
             modifier2: incoming.modifier2,
             core: self.core,
-            body: body_of(shared, connection, incoming, collected.map(|body| *body)),
+            body: body_of(shared, connection, incoming, arriving.map(|body| *body)),
             response: Response::new(
                 connection.socket.as_fd(),
                 &shared.settings.request,
@@ -191,8 +191,8 @@ fn terms_of(head: &http::Head<'_>, protocol: Protocol, draining: bool) -> Terms 
     }
 }
 
-/// With `post-buffering`: the body, as far as it is there, if the request cannot be served before more of it has arrived.
-pub(crate) fn body_first(shared: &Shared<'_>, connection: &Connection, incoming: &Incoming<'_>) -> Option<Collected> {
+/// The body, as far as it is there, if the request is not to be served before more of it has arrived.
+pub(crate) fn body_first(shared: &Shared<'_>, connection: &Connection, incoming: &Incoming<'_>) -> Option<Arriving> {
     let there = connection.buffer.data().len() - incoming.length;
     let missing = match incoming.body {
         Framing::None => false,
@@ -200,19 +200,29 @@ pub(crate) fn body_first(shared: &Shared<'_>, connection: &Connection, incoming:
         Framing::Chunked => true,
     };
     let known = connection.body.is_some() || connection.ended || connection.overdue;
-    if shared.settings.request.post_buffering == 0 || known || !missing {
+    if known || !missing {
         return None;
     }
-    let mut body = body_of(shared, connection, incoming, None);
-    body.collect();
-    body.part()
+    if shared.settings.request.post_buffering > 0 {
+        let mut body = body_of(shared, connection, incoming, None);
+        body.collect();
+        return body.part().map(Arriving::Whole);
+    }
+    // (Chunked bodies are streamed: they may be conversations.)
+    let Framing::Length(length) = incoming.body else { return None };
+    let mut ahead = shared.bodies.begin(length, &connection.buffer.data()[incoming.length..])?;
+    ahead.collect(connection.socket.as_fd());
+    Some(Arriving::Ahead(ahead))
 }
 
-fn body_of<'c>(shared: &'c Shared<'_>, connection: &'c Connection, incoming: &Incoming<'c>, collected: Option<Collected>) -> Body<'c> {
+fn body_of<'c>(shared: &'c Shared<'_>, connection: &'c Connection, incoming: &Incoming<'c>, arriving: Option<Arriving>) -> Body<'c> {
     let (socket, settings) = (connection.socket.as_fd(), &shared.settings.request);
     let ahead = &connection.buffer.data()[incoming.length..];
-    if let Some(collected) = collected {
-        let mut body = Body::collected(socket, settings, collected);
+    if let Some(arriving) = arriving {
+        let mut body = match arriving {
+            Arriving::Whole(collected) => Body::collected(socket, settings, collected),
+            Arriving::Ahead(beginning) => Body::begun(socket, settings, beginning, ahead),
+        };
         body.overdue = connection.overdue;
         return body;
     }

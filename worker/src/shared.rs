@@ -14,6 +14,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::account::max_requests;
+use crate::ahead::Bodies;
 use crate::clock::{coarse_ms, monotonic_ms};
 use crate::connection::Connection;
 use crate::dispatch::{ASIDE_MS, Peer, Share, Stance, Verdict};
@@ -74,6 +75,8 @@ pub(crate) struct Shared<'w> {
     pub limits: Limits,
     pub format: Format,
     pub statics: Statics,
+    /// Long bodies on their way.
+    pub bodies: Bodies,
     pub slot: WorkerSlot<'w>,
     pub pid: u32,
     /// SERVER_NAME of HTTP requests: the name of the host.
@@ -138,6 +141,7 @@ impl<'w> Shared<'w> {
             modifiers: language.modifiers().to_vec(),
             limits: Limits::new(&settings.request),
             format: Format::new(settings),
+            bodies: Bodies::new(&settings.request),
             statics: Statics::new(&settings.statics, &settings.cache),
             slot,
             pid: std::process::id(),

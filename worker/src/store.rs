@@ -1,7 +1,8 @@
-//! Where a body is that was read before the app is called (`post-buffering`).
+//! Where a body is that was read before the app is called.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 
 use imperator_sys::room::Room;
 
@@ -45,18 +46,10 @@ impl Store {
         Ok(())
     }
 
-    /// Goes to a position.
-    pub fn seek(&mut self, position: u64) -> io::Result<()> {
-        match self {
-            Self::Disk(file, _) => file.seek(SeekFrom::Start(position)).map(drop),
-            Self::Memory(_) | Self::Ahead(_) => Ok(()),
-        }
-    }
-
-    /// Reads on from `position`, where the last read or [`Self::seek`] ended; `ahead` is what came with the head.
-    pub fn read(&mut self, position: u64, ahead: &[u8], room: &mut Room<'_>) -> io::Result<usize> {
+    /// Reads from `position` on; `ahead` is what came with the head.
+    pub fn read(&self, position: u64, ahead: &[u8], room: &mut Room<'_>) -> io::Result<usize> {
         let bytes = match self {
-            Self::Disk(file, _) => return read_file(file, room),
+            Self::Disk(file, size) => return read_file(file, position, size.saturating_sub(position), room),
             Self::Memory(bytes) => &bytes[..],
             Self::Ahead(length) => &ahead[..*length],
         };
@@ -65,8 +58,10 @@ impl Store {
     }
 }
 
-fn read_file(file: &mut File, room: &mut Room<'_>) -> io::Result<usize> {
-    room.fill_with(FROM_DISK, |part| match file.read(part) {
+/// `left`: what belongs to the body.
+fn read_file(file: &File, position: u64, left: u64, room: &mut Room<'_>) -> io::Result<usize> {
+    let most = usize::try_from(left).unwrap_or(FROM_DISK).min(FROM_DISK);
+    room.fill_with(most, |part| match file.read_at(part, position) {
         Ok(got) => (got, Ok(got)),
         Err(error) => (0, Err(error)),
     })

@@ -25,6 +25,12 @@ pub static OPTIONS: &[Spec] = &[
         set_number!(request.post_buffering),
     ),
     long("post-buffering-bufsize", &[], "bytes to read at a time (8192)", set_number!(request.post_buffering_bufsize)),
+    long(
+        "post-ahead",
+        &[],
+        "bytes that a worker keeps of long bodies before it calls their apps, all together (1 GiB); 0: apps get them as they come",
+        set_number!(request.post_ahead),
+    ),
     long("body-read-warning", &[], "warn when an app reads so many megabytes of body", later("log it in the app")),
     text("upload-progress", &[], "a directory for JSON files about uploads", later("nginx and the browser know the progress")),
     flag("manage-script-name", &[], "the longest mount that fits becomes SCRIPT_NAME", set_flag!(request.manage_script_name)),

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::budget::Budget;
 use crate::clock::monotonic_ms;
 use crate::connection::Connection;
 use crate::log::diag;
@@ -30,7 +31,7 @@ use engine::Engine;
 use ward::{Post, Ward};
 
 pub(crate) use file::FilePart;
-pub(crate) use pieces::{Budget, Pieces, Step};
+pub(crate) use pieces::{Pieces, Step};
 pub(crate) use stream::Stream;
 
 /// Bytes that a request thread itself sends of a file at most.

@@ -6,10 +6,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::file::FilePart;
+use crate::budget::{Budget, Held};
 use crate::socket;
 
 /// Bytes that are sent before others have their turn.
@@ -26,34 +25,6 @@ pub(crate) enum Step {
     Turn,
     /// The peer takes nothing now.
     Blocked,
-}
-
-/// Memory for the bodies that a worker's slow peers have still to read.
-#[derive(Debug)]
-pub(crate) struct Budget(AtomicUsize);
-
-impl Budget {
-    pub fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self(AtomicUsize::new(bytes)))
-    }
-
-    fn take(self: &Arc<Self>, bytes: usize) -> Option<Held> {
-        let taken = self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
-        taken.ok().map(|_| Held { budget: Arc::clone(self), bytes })
-    }
-}
-
-/// A part of the budget, until it is dropped.
-#[derive(Debug)]
-struct Held {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.budget.0.fetch_add(self.bytes, Relaxed);
-    }
 }
 
 #[derive(Debug)]
@@ -233,7 +204,7 @@ mod tests {
         assert_eq!(pieces.in_memory(), 200_000);
         assert!(matches!(pieces.queue.back(), Some(Piece::Spilled(_))));
         assert_eq!(all(pieces), [first, second, third].concat());
-        assert_eq!(budget.0.load(Relaxed), 300_000);
+        assert_eq!(budget.left(), 300_000);
     }
 
     #[test]

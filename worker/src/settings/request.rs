@@ -17,6 +17,8 @@ pub struct RequestSettings {
     pub limit_post: u64,
     pub post_buffering: u64,
     pub post_buffering_bufsize: u64,
+    /// `post-ahead`: bytes that a worker keeps of long bodies whose apps are not called yet, in memory and on disk.
+    pub post_ahead: u64,
     pub manage_script_name: bool,
     pub ignore_script_name: bool,
     pub no_default_app: bool,
@@ -53,6 +55,7 @@ impl Default for RequestSettings {
             limit_post: 0,
             post_buffering: 0,
             post_buffering_bufsize: 8192,
+            post_ahead: 1 << 30,
             manage_script_name: false,
             ignore_script_name: false,
             no_default_app: false,

@@ -58,6 +58,12 @@ impl Language for Toy {
                 let again = read_all(request).unwrap_or_default();
                 answer(request, format!("{} {}", first.len(), again == first).as_bytes());
             }
+            "/echo" => {
+                let mut buf = [0; 4096];
+                while let Ok(got @ 1..) = request.read(&mut buf, &NoLock) {
+                    let _ = request.write(&buf[..got], &NoLock);
+                }
+            }
             "/chunks" => {
                 let mut text = String::new();
                 while let Ok(chunk) = request.read_chunk(None, &NoLock) {
