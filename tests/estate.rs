@@ -4,58 +4,11 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use support::estate::{answer, emperor, look, row, run, said, vassal, wait_state};
 use support::{HELLO, Server, cpu_ticks, http, uwsgi, wait_for};
-
-fn vassal(name: &str, more: &str) -> String {
-    format!("[uwsgi]\nsocket = {{dir}}/{name}.sock\nwsgi-file = {{dir}}/app.py\n{more}")
-}
-
-fn answer(server: &Server, name: &str) -> Option<String> {
-    uwsgi(&server.fill(&format!("{{dir}}/{name}.sock")), "/").ok().filter(|a| a.status == 200).map(|a| a.text())
-}
-
-fn emperor(names: &[&str], more: &[&str]) -> Server {
-    let mut server = Server::new();
-    server.write("app.py", HELLO);
-    fs::create_dir_all(server.path("v")).expect("the directory");
-    for name in names {
-        server.write(&format!("v/{name}.ini"), &vassal(name, ""));
-    }
-    server.start(&[&["--emperor", "{dir}/v", "--emperor-command-socket", "{dir}/command"], more].concat());
-    for name in names {
-        wait_for("a vassal", || answer(&server, name));
-    }
-    server
-}
-
-fn run(server: &Server, words: &[&str]) -> Output {
-    let words = words.iter().map(|w| server.fill(w));
-    Command::new(env!("CARGO_BIN_EXE_imperator")).args(words).args(["--at", &server.fill("{dir}/command")]).output().expect("it runs")
-}
-
-fn said(server: &Server, words: &[&str]) -> String {
-    let output = run(server, words);
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn row(server: &Server, name: &str) -> Value {
-    look(server, name).unwrap_or_else(|| panic!("{name} is not in the list"))
-}
-
-fn look(server: &Server, name: &str) -> Option<Value> {
-    let ps: Value = serde_json::from_str(&said(server, &["ps", "--json"])).expect("JSON");
-    let rows = ps["vassals"].as_array().expect("rows");
-    rows.iter().find(|r| r["name"] == format!("{name}.ini")).cloned()
-}
-
-fn wait_state(server: &Server, name: &str, state: &str) -> Value {
-    wait_for(state, || look(server, name).filter(|r| r["state"] == state))
-}
 
 #[test]
 fn ps_shows_each_vassal_with_its_figures_and_why_one_does_not_run() {

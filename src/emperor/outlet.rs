@@ -77,6 +77,9 @@ pub struct Standard {
 
 impl Standard {
     pub fn push(&mut self, name: &str, line: &[u8]) {
+        if self.waiting.len() + line.len() >= BACKLOG {
+            self.flush(); // a little at a time needs little memory, and always the same
+        }
         self.waiting.push(b'[');
         self.waiting.extend_from_slice(name.as_bytes());
         self.waiting.extend_from_slice(b"] ");
@@ -113,7 +116,7 @@ impl Standard {
         }
         self.waiting.drain(..done);
         if self.waiting.is_empty() {
-            self.waiting.shrink_to(PIECE);
+            self.waiting.shrink_to(BACKLOG);
         }
     }
 }

@@ -22,6 +22,8 @@ const LONGEST: usize = 8 * 1024;
 const GATHER_MS: u64 = 10;
 /// How long a pipe is left alone that has had its share, or whose lines nobody takes.
 const REST_MS: u64 = 100;
+/// Who had to wait in this time says too much.
+const LATELY_MS: u64 = 10_000;
 /// Pipes of one vassal: processes that outlive their master may hold old ones.
 const PIPES: usize = 4;
 
@@ -36,7 +38,8 @@ pub struct Taps {
     next: u64,
     rings: BTreeMap<Key, Ring>,
     standard: Standard,
-    buffer: Vec<u8>,
+    /// The begun line of a pipe, and what was read after it. Kept at its length, so that a flood costs no allocation.
+    buffer: Box<[u8]>,
     /// What was said about files that cannot be written.
     trouble: BTreeMap<PathBuf, String>,
 }
@@ -51,6 +54,8 @@ struct Tap {
     /// Not in the poller until then.
     resting_until: Option<u64>,
     told: bool,
+    /// When it last had to wait for having said too much.
+    flooded_ms: Option<u64>,
 }
 
 /// A token bucket that holds what may be read in one second. What is read beyond that is a debt.
@@ -107,7 +112,7 @@ impl Taps {
             next: 1,
             rings: BTreeMap::new(),
             standard: Standard::default(),
-            buffer: vec![],
+            buffer: Box::default(),
             trouble: BTreeMap::new(),
         }
     }
@@ -134,7 +139,7 @@ impl Taps {
         self.next += 1;
         let share = Share { left: self.limit as i64, at_ms: now_ms };
         let file = file.unwrap_or_default();
-        self.taps.insert(number, Tap { key, fd, file, partial: vec![], share, resting_until: None, told: false });
+        self.taps.insert(number, Tap { key, fd, file, partial: vec![], share, resting_until: None, told: false, flooded_ms: None });
         (number, closed)
     }
 
@@ -167,15 +172,16 @@ impl Taps {
             tap.resting_until = Some(now_ms + REST_MS);
             return After::Rest;
         }
-        let Some(bytes) = read(&tap.fd, &mut self.buffer) else { return After::Stay };
-        if bytes.is_empty() {
-            self.hear(number, &[], true, lines);
+        let Some(read) = read(tap, &mut self.buffer) else { return After::Stay };
+        if read == 0 {
+            self.hear(number, 0, true, lines);
             self.standard.flush();
             return self.taps.remove(&number).map_or(After::Stay, |t| After::Gone(OwnedFdEq(t.fd)));
         }
-        let rest = tap.share.take(bytes.len(), self.limit, now_ms);
+        let rest = tap.share.take(read, self.limit, now_ms);
         let warn = rest > 0 && !std::mem::replace(&mut tap.told, true);
         tap.resting_until = Some(now_ms + rest.max(GATHER_MS));
+        tap.flooded_ms = if rest > 0 { Some(now_ms) } else { tap.flooded_ms };
         if warn {
             tracing::warn!(
                 "[emperor] vassal {}: says more than {} KiB a second, and waits for its log from time to time (vassal-log-limit)",
@@ -183,17 +189,15 @@ impl Taps {
                 self.limit / 1024
             );
         }
-        self.hear(number, &bytes, false, lines);
-        self.buffer = bytes;
+        self.hear(number, read, false, lines);
         self.standard.flush();
         After::Rest
     }
 
-    /// Takes bytes apart into lines.
-    fn hear(&mut self, number: u64, bytes: &[u8], is_last: bool, mut lines: Option<&mut Lines>) {
+    /// Takes what [`read`] has left in the buffer apart into lines.
+    fn hear(&mut self, number: u64, read: usize, is_last: bool, mut lines: Option<&mut Lines>) {
         let Some(tap) = self.taps.get_mut(&number) else { return };
-        tap.partial.extend_from_slice(bytes);
-        let mut whole: Vec<u8> = std::mem::take(&mut tap.partial);
+        let whole = &self.buffer[..tap.partial.len() + read];
         let mut begin = 0;
         let mut last = VecDeque::with_capacity(ring::LINES);
         let name = tap.key.to_string();
@@ -220,9 +224,9 @@ impl Taps {
             let result = append(&tap.file, &whole[..begin], *maxsize).map_err(|e| e.to_string()).err();
             complain(&mut self.trouble, &tap.file, result);
         }
-        whole.drain(..begin);
-        whole.shrink_to(256);
-        tap.partial = whole;
+        tap.partial.clear();
+        tap.partial.extend_from_slice(&whole[begin..]);
+        tap.partial.shrink_to(256);
     }
 
     /// What is in a vassal's pipes now, whether they rest or not.
@@ -231,13 +235,18 @@ impl Taps {
         for number in numbers {
             for _ in 0..PIPE / TURN {
                 let Some(tap) = self.taps.get_mut(&number) else { break };
-                let Some(bytes) = read(&tap.fd, &mut self.buffer).filter(|bytes| !bytes.is_empty()) else { break };
-                tap.share.take(bytes.len(), self.limit, now_ms);
-                self.hear(number, &bytes, false, lines.as_deref_mut());
-                self.buffer = bytes;
+                let Some(read) = read(tap, &mut self.buffer).filter(|read| *read > 0) else { break };
+                tap.share.take(read, self.limit, now_ms);
+                self.hear(number, read, false, lines.as_deref_mut());
             }
         }
         self.standard.flush();
+    }
+
+    /// The limit in KiB a second, if the vassal has had to wait for it lately.
+    pub fn flood(&self, key: &Key, now_ms: u64) -> Option<u64> {
+        let lately = |tap: &Tap| tap.flooded_ms.is_some_and(|at| now_ms.saturating_sub(at) <= LATELY_MS);
+        self.taps.values().any(|tap| tap.key == *key && lately(tap)).then_some(self.limit / 1024)
     }
 
     pub fn ring(&self, key: &Key) -> Option<&Ring> {
@@ -270,22 +279,25 @@ impl Taps {
     }
 }
 
-/// What a pipe holds, up to [`TURN`] bytes, in a buffer that is to be given back; empty at its end, `None` if there is nothing yet.
-fn read(fd: &OwnedFd, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
-    buffer.resize(TURN, 0);
-    let read = match nix::unistd::read(fd, buffer) {
-        Ok(n) => n,
-        Err(Errno::EINTR | Errno::EAGAIN) => return None,
-        Err(_) => 0,
-    };
-    let mut bytes = std::mem::take(buffer);
-    bytes.truncate(read);
-    Some(bytes)
+/// Puts the line that this pipe has begun into `buffer`, and behind it what the pipe holds, up to [`TURN`] bytes; how many those are: 0 at its end, `None`
+/// if there is nothing yet.
+fn read(tap: &Tap, buffer: &mut Box<[u8]>) -> Option<usize> {
+    if buffer.is_empty() {
+        *buffer = vec![0; LONGEST + TURN].into();
+    }
+    // What is left of a line is always shorter than the longest.
+    let (begun, room) = buffer.split_at_mut(tap.partial.len());
+    begun.copy_from_slice(&tap.partial);
+    match nix::unistd::read(&tap.fd, &mut room[..TURN]) {
+        Ok(n) => Some(n),
+        Err(Errno::EINTR | Errno::EAGAIN) => None,
+        Err(_) => Some(0),
+    }
 }
 
 /// Where the first line of `text` ends.
 fn next_end(text: &[u8], is_last: bool) -> Option<usize> {
-    match text.iter().position(|b| *b == b'\n') {
+    match memchr::memchr(b'\n', text) {
         Some(at) => Some(at.min(LONGEST)),
         None if text.len() >= LONGEST => Some(LONGEST),
         None => (is_last && !text.is_empty()).then_some(text.len()),
@@ -383,6 +395,8 @@ mod tests {
             }
         }
         assert!(rests >= 2 && ms >= 1000, "{rests} rests until {ms}");
+        let flood = |ms| b.taps.flood(&Key::vassal("a.ini"), ms);
+        assert_eq!((flood(ms), flood(ms + LATELY_MS + 1)), (Some(19), None));
         assert_eq!(b.file().as_bytes(), text);
     }
 

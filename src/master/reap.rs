@@ -1,6 +1,7 @@
 //! The deaths of children.
 
 use imperator_worker::control::ToWorker;
+use imperator_worker::log::diag::say;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::decide::{Event, How, Stage};
@@ -29,6 +30,7 @@ impl Master {
             if let Some(zygote) = self.runtimes.get_mut(&generation).and_then(|r| r.zygote.take()) {
                 self.poll.remove(&zygote);
             }
+            self.tell_of_zygote(generation, pid, how);
             return self.tell(Event::ZygoteGone { generation });
         }
         if self.instance.worker_of(pid).is_none() {
@@ -55,6 +57,19 @@ impl Master {
         }
         self.tell(Event::WorkerGone { generation, worker, how });
         self.rouse();
+    }
+
+    /// How one ended that was loading the app: nobody else says it.
+    fn tell_of_zygote(&self, generation: u64, pid: i32, how: How) {
+        let loads = self.instance.generations.iter().any(|g| g.number == generation && g.stage == Stage::Loading);
+        let how = match how {
+            How::Exited(code) => format!("ended with exit code {code}"),
+            How::Killed(signal) => format!("was killed by signal {signal}"),
+            How::Vanished => return,
+        };
+        if loads && self.instance.ending.is_none() {
+            say(&format!("the zygote of generation {generation} (pid: {pid}) {how}"));
+        }
     }
 
     /// A worker that ended may have been the only one that was woken for a connection: the others look for themselves.

@@ -3,6 +3,7 @@
 //! Nothing here knows how the server works; it starts the binary, talks to its sockets and reads its log and /proc.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod estate;
 pub mod jail;
 pub mod pty;
 

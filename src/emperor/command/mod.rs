@@ -311,6 +311,11 @@ impl Shell {
 
     fn beside(&self, key: &Key, vassal: &Vassal) -> Beside<'_> {
         let config = self.sources.get(vassal.source).map_or_else(|| key.id.clone(), |s| s.directory().join(&key.id).display().to_string());
-        Beside { config, ring: self.taps.ring(key), socket: self.demands.get(key).map(|d| d.name.clone()) }
+        Beside {
+            config,
+            ring: self.taps.ring(key),
+            flood: self.taps.flood(key, now().ms),
+            socket: self.demands.get(key).map(|d| d.name.clone()),
+        }
     }
 }

@@ -51,6 +51,9 @@ pub struct Why {
     pub last_exit_at: Option<i64>,
     #[serde(default)]
     pub loyal: bool,
+    /// What is wrong, in a sentence.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// What to do about it, most likely first.
     #[serde(default)]
     pub advice: Vec<String>,
@@ -95,6 +98,8 @@ pub struct Beside<'b> {
     /// Where its configuration is.
     pub config: String,
     pub ring: Option<&'b Ring>,
+    /// KiB a second that it says more than.
+    pub flood: Option<u64>,
     /// Of an on-demand vassal.
     pub socket: Option<String>,
 }
@@ -143,18 +148,36 @@ pub fn refused(core: &Core) -> impl Iterator<Item = Row> {
 
 pub fn why(key: &Key, vassal: &Vassal, now: Now, beside: Beside<'_>, log: Option<&Path>) -> Why {
     let lines = lines(beside.ring, usize::MAX);
+    let flood = beside.flood;
     let row = row(key, vassal, now, beside);
     let borrowed: Vec<&str> = lines.iter().map(String::as_str).collect();
     let exit = vassal.last_end.as_ref().and_then(|e| e.exit);
-    let advice = core::advice(row.state, exit, now.seconds() - row.since, &row.config, &borrowed);
+    let diagnosis = core::diagnose(&core::Case {
+        name: &row.name,
+        file: &row.config,
+        state: row.state,
+        exit,
+        quiet_s: now.seconds() - row.since,
+        lines: &borrowed,
+        pressure: vassal.pressure(now),
+        flood,
+        loader: row.pid.and_then(youngest_child),
+    });
     Why {
         last_exit_at: vassal.last_end.as_ref().map(|e| e.at),
         loyal: vassal.face.loyal,
-        advice,
+        trouble: diagnosis.trouble,
+        advice: diagnosis.advice,
         lines,
         log: log.map(|p| p.display().to_string()),
         row,
     }
+}
+
+/// The kernel lists children by age.
+fn youngest_child(pid: i32) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
 /// The last `most` lines.

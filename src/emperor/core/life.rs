@@ -105,9 +105,10 @@ impl Core {
         let Some(vassal) = self.vassals.get_mut(&key) else { return vec![] };
         let mut out = vec![Action::Ended(key.clone(), vassal.source)];
         let asked = matches!(vassal.phase, Phase::Stopping { counts: false, .. });
+        let blame = vassal.blame.take().map(|why| format!(" ({why})")).unwrap_or_default();
         vassal.resting_since = now.seconds();
         if asked {
-            vassal.last_end = Some(Ended { exit: Some(exit), text: format!("{exit}, as it was told to stop"), at: now.seconds() });
+            vassal.last_end = Some(Ended { exit: Some(exit), text: end_of_asked(exit, &vassal.phase, now), at: now.seconds() });
         }
         if vassal.halted && vassal.wanted && !self.ending && key.zerg == 0 {
             out.push(Action::Log(format!("vassal {key}: stopped ({exit}); it stays so until it is told to start")));
@@ -120,7 +121,7 @@ impl Core {
             out.push(Action::Log(format!("vassal {key}: stopped ({exit})")));
             self.remove(&key, &mut out);
         } else {
-            self.bury(now, &key, Some(exit), &format!("pid {pid} ended with {exit}"), &mut out);
+            self.bury(now, &key, Some(exit), &format!("pid {pid} ended with {exit}{blame}"), &mut out);
         }
         self.pump(now, &mut out);
         out
@@ -196,6 +197,7 @@ impl Core {
         let Phase::Running { pid, .. } = vassal.phase else { return };
         vassal.face.cursed = now.seconds();
         vassal.reload_due = None;
+        vassal.blame = counts.then(|| why.to_owned());
         vassal.phase = Phase::Stopping { pid, since: now.ms, next, counts };
         out.push(Action::Log(format!("vassal {key}: stop ({why})")));
         out.push(Action::Tell(key.clone(), if self.policy.graceful { byte::STOP_GRACEFULLY } else { byte::STOP }));
@@ -250,8 +252,27 @@ impl Core {
             return;
         }
         let phase = Phase::Waiting { until: now.ms, reason: "reinforcements".into() };
-        let vassal = Vassal { phase, on_demand: false, face: Face::default(), starts: 0, last_end: None, reload_due: None, ..main.clone() };
+        let vassal = Vassal {
+            phase,
+            on_demand: false,
+            face: Face::default(),
+            starts: 0,
+            last_end: None,
+            reload_due: None,
+            blame: None,
+            ..main.clone()
+        };
         self.vassals.insert(zerg, vassal);
+    }
+}
+
+/// How one ended that was told to.
+fn end_of_asked(exit: Exit, phase: &Phase, now: Now) -> String {
+    match (exit, phase) {
+        (Exit::Signal(9), Phase::Stopping { since, next: Step::Kill { .. }, .. }) => {
+            format!("{exit}, as it had not ended {} s after it was told to stop", now.ms.saturating_sub(*since) / 1000)
+        }
+        _ => format!("{exit}, as it was told to stop"),
     }
 }
 
@@ -263,9 +284,10 @@ fn press(now: Now, key: &Key, vassal: &mut Vassal, again_ms: u64, out: &mut Vec<
             out.push(Action::Kill(key.clone(), *pid));
             vassal.face.cursed = now.seconds();
             vassal.reload_due = None;
+            vassal.blame = Some("killed, as no heartbeat had come in time".into());
             vassal.phase = Phase::Stopping { pid: *pid, since: now.ms, next: Step::Kill { at: now.ms + again_ms.max(1000) }, counts: true };
         }
-        Phase::Stopping { pid, next, .. } if next.at() <= now.ms => match *next {
+        Phase::Stopping { pid, next, counts, .. } if next.at() <= now.ms => match *next {
             Step::Terminate { at } => {
                 out.push(Action::Log(format!("vassal {key}: pid {pid} has not ended yet, SIGTERM")));
                 out.push(Action::Terminate(key.clone(), *pid));
@@ -273,6 +295,9 @@ fn press(now: Now, key: &Key, vassal: &mut Vassal, again_ms: u64, out: &mut Vec<
             }
             Step::Kill { .. } => {
                 out.push(Action::Log(format!("vassal {key}: pid {pid} does not end, SIGKILL")));
+                if *counts {
+                    vassal.blame.get_or_insert_with(|| "killed, as it had closed its pipe and did not end".into());
+                }
                 out.push(Action::Kill(key.clone(), *pid));
                 *next = Step::Kill { at: now.ms + again_ms.max(1000) };
             }

@@ -1,6 +1,6 @@
 //! What the emperor decides, without a process, a file or a clock: events and the time go in, [`Action`]s come out.
 
-mod advice;
+mod diagnosis;
 mod kept;
 mod life;
 mod orders;
@@ -15,7 +15,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub use advice::advice;
+pub use diagnosis::{Case, diagnose};
 pub use kept::Kept;
 pub use orders::Outcome;
 pub use penalty::{Blacklist, Entry, Flapping};
@@ -196,6 +196,9 @@ pub struct Vassal {
     pub resting_since: i64,
     /// It is to be reloaded when there is room, and why.
     reload_due: Option<String>,
+    /// Why it is being stopped, where that is a death.
+    #[serde(default)]
+    blame: Option<String>,
     missing_since: Option<u64>,
 }
 

@@ -127,6 +127,7 @@ impl Core {
             last_end: None,
             resting_since: now.seconds(),
             reload_due: None,
+            blame: None,
             missing_since: None,
         };
         self.vassals.insert(key, vassal);

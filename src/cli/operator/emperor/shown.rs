@@ -10,6 +10,11 @@ use crate::emperor::core::State;
 /// Characters of the last column.
 const REMARK: usize = 90;
 
+/// Seconds after which a start is a long one.
+const LONG: u64 = 5;
+/// Lines of its log that `why` shows.
+const LINES: usize = 20;
+
 /// A line a vassal.
 pub(super) fn ps(ps: &Ps) -> String {
     use Side::{Left, Right};
@@ -72,6 +77,10 @@ pub(in crate::cli::operator) fn remark(row: &Row, now: u64) -> String {
             format!("next try in {next} s: {}", row.last_line.as_deref().or(row.last_exit.as_deref()).unwrap_or_default().trim())
         }
         State::Stopped => row.reason.clone().unwrap_or_default(),
+        // It should be up by now: what it said may tell why it is not.
+        State::Starting | State::Reloading if row.last_exit.is_none() && row.since > 0 && now.saturating_sub(row.since as u64) >= LONG => {
+            row.last_line.clone().unwrap_or_default()
+        }
         _ => row.last_exit.clone().unwrap_or_default(),
     };
     let text = plain(&text);
@@ -94,6 +103,9 @@ pub(super) fn why(why: &Why) -> String {
         (Some(pid), _) => line("process", &pid.to_string()),
         (None, Some(socket)) => line("process", &format!("none; the first connection to {socket} starts it")),
         (None, None) => line("process", "none"),
+    }
+    if let Some(trouble) = &why.trouble {
+        line("trouble", trouble);
     }
     if let Some(reason) = &row.reason {
         line("because", reason);
@@ -123,8 +135,9 @@ pub(super) fn why(why: &Why) -> String {
     if why.lines.is_empty() {
         line("it said", "nothing that the emperor has read");
     } else {
-        line("it said", "");
-        why.lines.iter().for_each(|l| line("", l));
+        let more = why.lines.len().saturating_sub(LINES);
+        line("it said", &if more > 0 { format!("({more} lines more: `imperator log {}`)", row.name) } else { String::new() });
+        why.lines[more..].iter().for_each(|l| line("", l));
     }
     out
 }
@@ -187,12 +200,20 @@ pub(super) mod tests {
             row: row("b.ini", State::Throttled),
             last_exit_at: Some(now() as i64 - 3),
             loyal: false,
+            trouble: Some("it is broken".into()),
             advice: vec!["mend it".into()],
             lines: vec!["Traceback\u{1b}".into()],
             log: None,
         };
         let text = why(&story);
-        for part in ["throttled, since 1 min", "exit code 22 (3 s ago)", "what to do mend it", "next try", "Traceback\\u{1b}"] {
+        for part in [
+            "trouble    it is broken",
+            "throttled, since 1 min",
+            "exit code 22 (3 s ago)",
+            "what to do mend it",
+            "next try",
+            "Traceback\\u{1b}",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }

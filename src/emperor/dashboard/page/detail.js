@@ -139,7 +139,7 @@ function drawDetail() {
   setClass(parts.state, "state-" + vassal.row.state);
   parts.charts.forEach((chart) => drawChart(chart, vassal));
   drawFacts(parts.facts, facts(vassal, detail.why));
-  const advice = detail.why?.advice || [];
+  const advice = [detail.why?.trouble, ...(detail.why?.advice || [])].filter(Boolean);
   parts.adviceTitle.hidden = parts.advice.hidden = !advice.length;
   drawLines(parts.advice, "li", advice);
   drawLog(parts);
