@@ -31,6 +31,32 @@ fn a_hook_at_the_end_that_hangs_keeps_neither_statistics_nor_the_old_workers() {
 }
 
 #[test]
+fn a_stop_while_a_reload_waits_for_the_hook_at_the_end_does_not_run_it_again() {
+    let mut server = Server::new();
+    server.write(
+        "app.py",
+        "import os, time\ndef application(env, sr):\n    while env['PATH_INFO'] == '/long' and not os.path.exists('go'):\n        open('began', 'w')\n        time.sleep(0.02)\n    sr('200 OK', [])\n    return [b'hello']\n",
+    );
+    let ini = "socket = {sock}\nwsgi-file = app.py\nprocesses = 2\nexec-as-user-atexit = echo once >> {dir}/ends; while [ ! -e {dir}/done ]; do sleep 0.02; done\n";
+    server.start_ini(ini).ready("{sock}");
+    let long = std::thread::spawn({
+        let sock = server.sock();
+        move || uwsgi(&sock, "/long").expect("an answer").text()
+    });
+    wait_for("the long request", || server.path("began").exists().then_some(()));
+    server.signal(Signal::SIGHUP);
+    wait_for("the hook", || read(&server, "ends"));
+    server.signal(Signal::SIGTERM);
+    server.wait_log("SIGTERM");
+    server.write("done", "");
+    wait_for("the end of the hook", || server.tree().iter().all(|(_, name)| name != "sh").then_some(()));
+    server.write("go", "");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    assert_eq!(long.join().expect("no panic"), "hello");
+    assert_eq!(read(&server, "ends").as_deref(), Some("once\n"));
+}
+
+#[test]
 fn a_master_that_is_root_does_hooks_and_touched_files_with_the_apps_rights() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: this needs root");

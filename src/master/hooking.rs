@@ -26,6 +26,8 @@ pub struct Hooking {
     look_at: Option<Ms>,
     /// The life of this master ends (with the instance, or in a reload's exec), and waits for what that has asked for until then.
     last: Option<Last>,
+    /// A stop has come while a reload waited for `as-user-atexit`: it has been done.
+    at_exit_done: bool,
 }
 
 struct Step {
@@ -111,7 +113,8 @@ impl Master {
         let brutal = reload.filter(|_| !self.hooking.last_words() || by <= monotonic_ms())?;
         self.hooking.last = None;
         self.end_hook();
-        Some(brutal).filter(|_| self.instance.ending.is_none())
+        self.hooking.at_exit_done = self.instance.ending.is_some();
+        Some(brutal).filter(|_| !self.hooking.at_exit_done)
     }
 
     /// Everything else has ended: whether hooks keep the instance no longer. One that hangs does so for the time that daemons have.
@@ -120,7 +123,9 @@ impl Master {
         let by = match self.hooking.last {
             Some(last) => last.by.min(latest),
             None => {
-                self.run_phase(AT_EXIT);
+                if !self.hooking.at_exit_done {
+                    self.run_phase(AT_EXIT);
+                }
                 latest
             }
         };
