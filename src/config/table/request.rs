@@ -28,7 +28,7 @@ pub static OPTIONS: &[Spec] = &[
     long(
         "post-ahead",
         &[],
-        "bytes that a worker keeps of long bodies before it calls their apps, all together (1 GiB); 0: apps get them as they come",
+        "bytes that a worker keeps of long bodies before it calls their apps, all together (256 MiB); 0: apps get them as they come",
         set_number!(request.post_ahead),
     ),
     long("body-read-warning", &[], "warn when an app reads so many megabytes of body", later("log it in the app")),

@@ -55,7 +55,7 @@ impl Default for RequestSettings {
             limit_post: 0,
             post_buffering: 0,
             post_buffering_bufsize: 8192,
-            post_ahead: 1 << 30,
+            post_ahead: 256 << 20,
             manage_script_name: false,
             ignore_script_name: false,
             no_default_app: false,
