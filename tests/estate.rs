@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -164,4 +165,52 @@ fn metrics_of_all_vassals_are_one_page() {
         assert!(page.lines().any(has), "{name} says nothing in\n{page}");
     }
     assert_eq!(http(&format!("127.0.0.1:{}", server.port), "/").expect("an answer").status, 404);
+}
+
+/// Master processes of these vassals, as the emperor below says.
+fn masters(server: &Server, names: &[&str]) -> Vec<i64> {
+    let socket = server.fill("{dir}/below");
+    let ps = Command::new(env!("CARGO_BIN_EXE_imperator")).args(["ps", "--json", "--at", &socket]).output().expect("it runs");
+    let ps: Value = serde_json::from_slice(&ps.stdout).unwrap_or_default();
+    let rows = ps["vassals"].as_array().cloned().unwrap_or_default();
+    let pid = |name: &&str| rows.iter().find(|r| r["name"] == format!("{name}.ini"))?["pid"].as_i64();
+    names.iter().filter_map(pid).collect()
+}
+
+#[test]
+fn an_emperor_that_is_a_vassal_keeps_its_own_over_a_reload() {
+    let sub = "[uwsgi]\nemperor = {dir}/w\nemperor-command-socket = {dir}/below\n";
+    let server = emperor(&["direct"], &[]);
+    for name in ["one", "two", "three"] {
+        server.write(&format!("{}/{name}.ini", if name == "three" { "w2" } else { "w" }), &vassal(name, ""));
+    }
+    server.write("two.ini", "[uwsgi]\nprocesses = 2\n");
+    server.write("v/sub.ini", sub);
+    let (one, two) = (wait_for("one", || answer(&server, "one")), wait_for("two", || answer(&server, "two")));
+    let before = masters(&server, &["one", "two"]);
+    let emperor = wait_state(&server, "sub", "running")["pid"].clone();
+    // Its file is touched, and one of its vassals changes: that one alone is reloaded, in its place.
+    server.write("w/two.ini", &vassal("two", "chmod-socket = 666\n"));
+    server.write("v/sub.ini", sub);
+    server.wait_log("executes its binary anew; vassals run on");
+    wait_for("the other life of two", || answer(&server, "two").filter(|text| *text != two));
+    assert_eq!(answer(&server, "one").as_ref(), Some(&one));
+    assert_eq!(masters(&server, &["one", "two"]), before);
+    // More of its own options: one more source takes effect, and whoever runs notices nothing.
+    let more = format!("{sub}emperor = {{dir}}/w2\n");
+    server.write("v/sub.ini", &more);
+    wait_for("the third", || answer(&server, "three"));
+    assert_eq!((answer(&server, "one").as_ref(), masters(&server, &["one", "two"])), (Some(&one), before.clone()));
+    // A broken file changes nothing; by other options for vassals these are started anew.
+    server.write("v/sub.ini", &format!("{more}no-such-option = 1\nstrict = 1\n"));
+    server.wait_log("nothing changes");
+    assert_eq!(answer(&server, "one").as_ref(), Some(&one));
+    server.write("v/sub.ini", &format!("{more}vassals-include = {{dir}}/two.ini\n"));
+    wait_for("other masters", || {
+        Some(masters(&server, &["one", "two"])).filter(|now| now.len() == 2 && now.iter().all(|pid| !before.contains(pid)))
+    });
+    wait_for("the new one", || answer(&server, "one").filter(|text| *text != one));
+    assert_eq!(row(&server, "sub")["pid"], emperor, "all the time it was the same process");
+    let workers = || server.tree().iter().filter(|(_, name)| name.contains("worker")).count();
+    wait_for("two workers each", || (workers() >= 2 * 3).then_some(()));
 }

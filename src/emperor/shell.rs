@@ -28,7 +28,9 @@ use super::inquiry::Inquiry;
 use super::poller::{Poller, What};
 use super::sources::{Monitor, Rules};
 use super::taps::Taps;
+use super::upgrade::Cause;
 use super::watch::Watch;
+use crate::config::{Loaded, Mode};
 use crate::logs::Logs;
 use crate::privileges::Policy;
 use crate::stats::StatsServer;
@@ -102,18 +104,18 @@ pub enum End {
     Again,
 }
 
-/// What is wrong with what a start in `directory` with our own arguments would read.
-pub(super) fn configuration_error(directory: &std::path::Path) -> Option<String> {
+/// What a start in `directory` with our own arguments would read, or what is wrong with that.
+pub(super) fn configuration(directory: &std::path::Path) -> Result<Loaded, String> {
     let here = std::env::current_dir().ok();
     let argv: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     let env: Vec<(String, String)> =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
     let result = std::env::set_current_dir(directory).map_err(|e| e.to_string());
-    let result = result.and_then(|()| crate::config::load(&argv, &env).map(drop).map_err(|e| e.to_string()));
+    let result = result.and_then(|()| crate::config::load(&argv, &env).map_err(|e| e.to_string()));
     if let Some(Err(error)) = here.map(std::env::set_current_dir) {
         tracing::warn!("[emperor] cannot go back to where vassals are: {error}");
     }
-    result.err()
+    result
 }
 
 pub fn now() -> Now {
@@ -219,7 +221,7 @@ impl Shell {
                     self.act(actions);
                 }
                 Ok(Signal::SIGWINCH) => self.scan(),
-                Ok(Signal::SIGUSR2) => drop(self.upgrade()),
+                Ok(Signal::SIGUSR2) => drop(self.become_next(Cause::Upgrade)),
                 _ => {}
             }
         }
@@ -290,13 +292,7 @@ impl Shell {
         let order = self.above.as_mut().map(Above::read);
         match order {
             Some(Order::Stop) => self.begin_end(End::Exit(0)),
-            Some(Order::Reload) => match configuration_error(&self.first_dir) {
-                None => self.begin_end(End::Again),
-                Some(error) => {
-                    tracing::error!("[emperor] reload refused, nothing changes: the configuration has errors\n{error}");
-                    self.above.iter().for_each(Above::report);
-                }
-            },
+            Some(Order::Reload) => self.reload(),
             Some(Order::Gone) => {
                 if let Some(above) = &self.above {
                     self.poller.remove(above.fd());
@@ -305,6 +301,16 @@ impl Shell {
             }
             Some(Order::Nothing) | None => {}
         }
+    }
+
+    /// Our own emperor wants us to read our configuration anew. Vassals run on, unless this is to be no emperor any more.
+    fn reload(&mut self) {
+        match configuration(&self.first_dir) {
+            Ok(loaded) if loaded.mode == Mode::Emperor => drop(self.become_next(Cause::Reload)),
+            Ok(_) => return self.begin_end(End::Again),
+            Err(error) => tracing::error!("[emperor] reload refused, nothing changes: the configuration has errors\n{error}"),
+        }
+        self.above.iter().for_each(Above::report);
     }
 
     /// Carries out what the core decided, and what comes of that.

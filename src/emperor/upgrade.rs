@@ -1,5 +1,5 @@
-//! The emperor executes its own binary anew (`imperator upgrade`, SIGUSR2): after an upgrade on disk or a change of its own options. Vassals run on, and
-//! notice nothing: pipes, sockets and what is known of them go along.
+//! The emperor executes its own binary anew (`imperator upgrade`, SIGUSR2, or its own emperor's word to reload): after an upgrade on disk or a change of
+//! its own options. Vassals run on, and notice nothing: pipes, sockets and what is known of them go along.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use imperator_sys::process;
 use imperator_sys::seqpacket::SeqPacket;
+use imperator_worker::settings::{Emperor, Settings};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::command::Door;
 use super::core::{Core, Kept, Key};
@@ -20,7 +22,8 @@ use super::dashboard::Dashboard;
 use super::demand::Demand;
 use super::poller::What;
 use super::setup::own_program;
-use super::shell::{Shell, configuration_error, now};
+use super::shell::{Shell, configuration, now};
+use crate::config::Mode;
 
 /// Names the descriptor with the [`State`].
 const STATE_ENV: &str = "IMPERATOR_EMPEROR_STATE";
@@ -47,6 +50,34 @@ pub struct State {
     pub descriptors: Option<(u64, u64)>,
     /// Over which our own emperor speaks.
     above: Option<i32>,
+    /// After a reload: the options by which vassals were started.
+    #[serde(default)]
+    mould: Option<Value>,
+}
+
+/// Why there is to be a next life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Vassals that run keep what they were started with.
+    Upgrade,
+    /// Those that would be started in another way are started anew.
+    Reload,
+}
+
+/// The options that make the way in which vassals are started.
+fn mould(settings: &Settings) -> Value {
+    let Emperor { tyrant, tyrant_initgroups, magic_exec, vassal_set, include, include_before, inherit, inherit_before, .. } =
+        &settings.emperor;
+    let Emperor { wrapper, wrapper_attr, chdir_attr, wrapper_override, wrapper_fallback, start_hook, use_clone, cap, isolation, .. } =
+        &settings.emperor;
+    json!([
+        [tyrant, tyrant_initgroups, magic_exec],
+        [vassal_set, include, include_before, inherit, inherit_before, wrapper_override, wrapper_fallback],
+        [wrapper, wrapper_attr, chdir_attr, start_hook, use_clone, cap],
+        isolation,
+        settings.hooks,
+        settings.emperor.vassal_log.as_deref() == Some("inherit"),
+    ])
 }
 
 impl State {
@@ -93,9 +124,9 @@ fn take(fd: i32) -> anyhow::Result<OwnedFd> {
 
 impl Shell {
     /// Becomes the next life of this emperor. Returns only if that is not possible: nothing has changed then.
-    pub(super) fn upgrade(&mut self) -> anyhow::Error {
-        let error = self.try_upgrade().err().unwrap_or_else(|| anyhow::anyhow!("exec returned"));
-        tracing::error!("[emperor] upgrade refused, nothing changes: {error:#}");
+    pub(super) fn become_next(&mut self, cause: Cause) -> anyhow::Error {
+        let error = self.try_to_become_next(cause).err().unwrap_or_else(|| anyhow::anyhow!("exec returned"));
+        tracing::error!("[emperor] {cause:?} refused, nothing changes: {error:#}");
         error
     }
 
@@ -103,13 +134,15 @@ impl Shell {
     pub(super) fn check_upgrade(&self) -> anyhow::Result<()> {
         ensure!(self.is_first, "this emperor is part of an instance: reload that");
         ensure!(!self.core.is_ending(), "the emperor ends");
-        configuration_error(&self.first_dir).map_or(Ok(()), |error| Err(anyhow::anyhow!("the configuration has errors:\n{error}")))
+        let loaded = configuration(&self.first_dir).map_err(|error| anyhow::anyhow!("the configuration has errors:\n{error}"))?;
+        ensure!(loaded.mode == Mode::Emperor, "by its configuration this is no emperor any more, or one with an app of its own");
+        Ok(())
     }
 
-    fn try_upgrade(&mut self) -> anyhow::Result<()> {
+    fn try_to_become_next(&mut self, cause: Cause) -> anyhow::Result<()> {
         self.check_upgrade()?;
         tracing::info!("[emperor] executes its binary anew; vassals run on");
-        let state = self.state();
+        let state = State { mould: (cause == Cause::Reload).then(|| mould(&self.settings)), ..self.state() };
         let mut file = File::from(memfd_create("imperator-emperor", MFdFlags::MFD_CLOEXEC)?);
         file.write_all(&serde_json::to_vec(&state)?)?;
         file.rewind()?;
@@ -156,6 +189,7 @@ impl Shell {
             since: self.since,
             descriptors: self.descriptors,
             above: self.above.as_ref().map(|a| a.fd().as_raw_fd()),
+            mould: None,
         }
     }
 
@@ -196,6 +230,10 @@ impl Shell {
         }
         self.since = state.since;
         self.descriptors = state.descriptors;
+        if state.mould.is_some_and(|old| old != mould(&self.settings)) {
+            let actions = self.core.restart_all(time, "the emperor's options for its vassals are others now");
+            self.act(actions);
+        }
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use super::core::{Core, Key, Now, Outcome, Vassal};
 use super::inquiry::Said;
 use super::shell::{Shell, now};
 use super::taps::Lines;
+use super::upgrade::Cause;
 use crate::ask::Question;
 use crate::stats::{Figures, merge};
 
@@ -172,7 +173,7 @@ impl Shell {
             Ok(()) => {
                 let done = "the emperor executes its binary anew; vassals run on".into();
                 self.reply(client, &Done { done });
-                self.upgrade();
+                self.become_next(Cause::Upgrade);
             }
             Err(error) => self.reply(client, &Failed { error: format!("{error:#}") }),
         }

@@ -76,6 +76,9 @@ mod tests {
         assert_eq!(next.next_deadline(at(1)), core.next_deadline(at(1)));
         // Nothing happens to the running one, and the other is still where it was.
         assert_eq!(next.scan(at(1), &files), []);
+        let stop = next.restart_all(at(2), "other options");
+        assert!(stop.contains(&Action::Tell(Key::vassal("a.ini"), byte::STOP)));
+        assert!(next.exited(at(3), 7, Exit::Code(0)).contains(&Action::Start(Key::vassal("a.ini"))), "it is no death");
         let mut gone = Core::resume(policy(), core.keep(), at(1), |_| None);
         gone.scan(at(100), &[]);
         assert!(gone.scan(at(200), &[]).contains(&Action::Tell(Key::vassal("a.ini"), byte::STOP)));

@@ -152,6 +152,15 @@ impl Core {
         out
     }
 
+    /// Every process is to be another one: they are stopped, and start again as many at a time as may start at a time.
+    pub fn restart_all(&mut self, now: Now, why: &str) -> Vec<Action> {
+        let mut out = Vec::new();
+        for key in self.vassals.keys().cloned().collect::<Vec<_>>() {
+            self.stop(now, &key, false, why, &mut out);
+        }
+        out
+    }
+
     /// SIGURG: nobody waits any longer.
     pub fn pardon(&mut self, now: Now) -> Vec<Action> {
         self.blacklist.clear();
