@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use imperator_protocol::vars::Vars;
 
-use crate::clock;
 use crate::queue_time;
 use crate::request::Board;
 use crate::scoreboard::{CoreCell, Scoreboard, WorkerCell, bucket};
@@ -27,8 +26,8 @@ pub(crate) struct Spent {
     pub failed: bool,
 }
 
-/// Marks the start of a request.
-pub(crate) fn begin(board: Board<'_>, settings: &Settings, vars: &[u8], start_micros: u64) {
+/// Marks the start of a request: by the wall clock, and by CLOCK_MONOTONIC.
+pub(crate) fn begin(board: Board<'_>, settings: &Settings, vars: &[u8], start_micros: u64, now_micros: u64) {
     let core = board.core;
     core.cell(CoreCell::RequestStart).store(start_micros / 1_000_000, Relaxed);
     // For the statistics, and for the line that names a request which harakiri ends.
@@ -36,7 +35,7 @@ pub(crate) fn begin(board: Board<'_>, settings: &Settings, vars: &[u8], start_mi
         core.set_vars(vars);
     }
     if settings.limits.harakiri > 0 {
-        core.cell(CoreCell::Deadline).store(clock::monotonic_ms() + u64::from(settings.limits.harakiri) * 1000, Relaxed);
+        core.cell(CoreCell::Deadline).store(now_micros / 1000 + u64::from(settings.limits.harakiri) * 1000, Relaxed);
     }
     core.cell(CoreCell::InRequest).store(1, Relaxed);
     if let Some(name) = &settings.stats.queue_time {
@@ -183,12 +182,12 @@ mod tests {
         let board = Board { worker, core: worker.core(0).expect("core") };
         let mut block = vec![];
         imperator_protocol::vars::push(&mut block, b"HTTP_X_REQUEST_START", b"t=1700000000.000");
-        begin(board, &Settings::default(), &block, 1_700_000_000_002_000);
+        begin(board, &Settings::default(), &block, 1_700_000_000_002_000, 0);
         assert_eq!(board.core.get(CoreCell::Queued), 0);
         let mut settings = Settings::default();
         settings.stats.queue_time = Some("HTTP_X_REQUEST_START".into());
-        begin(board, &settings, &block, 1_700_000_000_002_000);
-        begin(board, &settings, b"nonsense", 1_700_000_000_002_000);
+        begin(board, &settings, &block, 1_700_000_000_002_000, 0);
+        begin(board, &settings, b"nonsense", 1_700_000_000_002_000, 0);
         assert_eq!((board.core.get(CoreCell::Queued), board.core.queued()[1].load(Relaxed)), (2_000, 1));
     }
 
@@ -197,12 +196,12 @@ mod tests {
         let scoreboard = Scoreboard::create(1, 1).expect("memfd");
         let worker = scoreboard.worker(1).expect("worker");
         let board = Board { worker, core: worker.core(0).expect("core") };
-        begin(board, &Settings::default(), b"vars", 1);
+        begin(board, &Settings::default(), b"vars", 1, 0);
         assert!(board.core.vars().is_empty(), "nobody looks: no copy");
         let settings = Settings { limits: Limits { harakiri: 5, ..Limits::default() }, ..Settings::default() };
-        begin(board, &settings, b"vars", 3_000_000);
+        begin(board, &settings, b"vars", 3_000_000, 7_000_999);
         assert_eq!((board.core.get(CoreCell::InRequest), board.core.get(CoreCell::RequestStart)), (1, 3));
-        assert!(board.core.get(CoreCell::Deadline) > clock::monotonic_ms());
+        assert_eq!(board.core.get(CoreCell::Deadline), 12_000);
         assert_eq!(board.core.vars(), b"vars", "harakiri names its request");
         let spent = Spent { micros: 100, bytes: 50, app: Some(0), write_errors: 1, ..Spent::default() };
         assert_eq!(end(&scoreboard, board, spent), (1, 1));

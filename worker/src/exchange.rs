@@ -50,6 +50,7 @@ impl Thread<'_> {
             }
             Intake::Refused(refusal) => self.refuse(connection, &refusal),
             Intake::Packet(packet) if packet.header.modifier1 == modifier::CACHE => {
+                self.clock.forget();
                 let length = packet.length();
                 match crate::host::host() {
                     Some(host) => cache_server::answer(host.caches(), connection, length, request.socket_timeout),
@@ -126,6 +127,7 @@ impl Thread<'_> {
 
     /// Answers what cannot be served, and says why in the log.
     pub(crate) fn refuse(&mut self, connection: &Connection, refusal: &Refusal) -> Next {
+        self.clock.forget();
         diag::say(&refusal.to_string());
         self.shared.slot.cell(WorkerCell::Failed).fetch_add(1, Relaxed);
         if let Refusal::Vars(_) = refusal {

@@ -7,10 +7,13 @@
 //! succession leave it vacant; after one that was not short it is offered a few times, the more often the more of them there are.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Clock;
 
 /// How long a connection may find nobody because of a request that takes longer than those before it.
 const TICK: Duration = Duration::from_millis(1);
+const TICK_US: u64 = 1_000;
 /// How often the lead is offered after such a request, at first and at most. (A single one may only have lost the processor for a moment.)
 const EAGER: u32 = 2;
 const EAGER_MAX: u32 = 1024;
@@ -32,8 +35,8 @@ struct State {
     watch: Watch,
     /// How often it was taken.
     turns: u64,
-    /// When it was taken last.
-    taken: Option<Instant>,
+    /// When it was taken last, in CLOCK_MONOTONIC microseconds.
+    taken: Option<u64>,
     /// How often it is still to be offered, and how often that was to be.
     eager: u32,
     patience: u32,
@@ -74,14 +77,14 @@ impl State {
         }
     }
 
-    fn take(&mut self, now: Instant) {
+    fn take(&mut self, now: u64) {
         (self.led, self.offered, self.taken) = (true, false, Some(now));
         self.turns += 1;
     }
 
-    fn give_up(&mut self, now: Instant) -> Handover {
+    fn give_up(&mut self, now: u64) -> Handover {
         self.led = false;
-        let quick = self.taken.is_some_and(|taken| now.duration_since(taken) < TICK);
+        let quick = self.taken.is_some_and(|taken| now.saturating_sub(taken) < TICK_US);
         if self.waiting == 0 {
             return Handover::Nothing;
         }
@@ -130,14 +133,15 @@ impl Lead {
     }
 
     /// Waits for the lead. Returns without it only after [`Self::end`].
-    pub fn take(&self) {
+    pub fn take(&self, clock: &mut Clock) {
         let mut state = self.state();
         if state.led && !state.over {
             state.waiting += 1;
             state = self.wait(state);
             state.waiting -= 1;
+            clock.forget();
         }
-        state.take(Instant::now());
+        state.take(clock.now());
     }
 
     fn wait<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
@@ -181,8 +185,9 @@ impl Lead {
     }
 
     /// Gives the lead up for a request.
-    pub fn give_up(&self) {
-        let handover = self.state().give_up(Instant::now());
+    pub fn give_up(&self, clock: &mut Clock) {
+        let now = clock.now();
+        let handover = self.state().give_up(now);
         if handover == Handover::Wake {
             self.changed.notify_one();
         }
@@ -213,10 +218,10 @@ mod tests {
 
     #[test]
     fn quick_requests_leave_it_vacant_and_one_thread_watches() {
-        let (mut state, now) = (waiting(), Instant::now());
+        let (mut state, now) = (waiting(), 5_000_000);
         assert_eq!((state.give_up(now), state.offered), (Handover::Wake, true), "the first one after a pause is offered");
         state.take(now);
-        let soon = now + TICK / 2;
+        let soon = now + TICK_US / 2;
         assert_eq!((state.give_up(soon), state.offered, state.watch), (Handover::Wake, false, Watch::Wanted));
         state.watch = Watch::Somebody;
         state.take(soon);
@@ -225,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_long_request_loses_it_and_then_it_is_offered_a_few_times() {
-        let (mut state, now) = (State { watch: Watch::Somebody, ..waiting() }, Instant::now());
+        let (mut state, now) = (State { watch: Watch::Somebody, ..waiting() }, 5_000_000);
         let mut offered_after_a_long_request = |pause: u64| {
             state.take(now);
             let _ = state.give_up(now);
@@ -249,14 +254,14 @@ mod tests {
 
     #[test]
     fn nobody_who_waits_is_forgotten() {
-        let lead = Lead::new();
-        lead.take();
+        let (lead, mut clock) = (Lead::new(), Clock::default());
+        lead.take(&mut clock);
         let (said, heard) = mpsc::channel();
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 let (lead, said) = (&lead, said.clone());
                 scope.spawn(move || {
-                    lead.take();
+                    lead.take(&mut Clock::default());
                     let _ = said.send(());
                 });
             }
@@ -264,9 +269,9 @@ mod tests {
                 std::thread::yield_now();
             }
             // Each that takes it keeps busy for ever: the next one has to come all the same, offered or not.
-            lead.give_up();
+            lead.give_up(&mut clock);
             heard.recv().expect("the first");
-            lead.give_up();
+            lead.give_up(&mut clock);
             heard.recv().expect("the second");
             lead.end();
             heard.recv().expect("the end");

@@ -10,7 +10,7 @@ use imperator_sys::signals;
 
 use crate::account::{self, Spent};
 use crate::body::Body;
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::connection::{Arriving, Connection};
 use crate::control::exit;
 use crate::intake::{Incoming, Refusal, What};
@@ -88,7 +88,7 @@ impl Thread<'_> {
             logvars,
             board,
         });
-        let performed = perform(shared, board, &mut request, path);
+        let performed = perform(shared, board, &mut request, path, &mut self.clock);
         let mut served = what_follows(&mut request, &performed, incoming.length);
         served.rest = request.take_rest();
 
@@ -98,6 +98,7 @@ impl Thread<'_> {
         shared.end_request();
         let memory = self.meter.read();
         if memory.vsz > 0 {
+            self.clock.forget();
             (record.vsz, record.rss) = (memory.vsz, memory.rss);
             board.worker.cell(WorkerCell::Vsz).store(memory.vsz, Relaxed);
             board.worker.cell(WorkerCell::Rss).store(memory.rss, Relaxed);
@@ -150,6 +151,7 @@ impl Thread<'_> {
             None => diag::write_all(std::io::stderr().as_fd(), line),
         }
         line.clear();
+        self.clock.forget();
     }
 }
 
@@ -240,9 +242,9 @@ fn body_of<'c>(shared: &'c Shared<'_>, connection: &'c Connection, incoming: &In
 }
 
 /// Has the request answered. From its begin to its end a stop at once ends the process from the signal handler.
-fn perform(shared: &Shared<'_>, board: Board<'_>, request: &mut Request<'_>, path: &mut Vec<u8>) -> Performed {
-    let (start, began) = (clock::epoch_micros(), clock::monotonic_us());
-    account::begin(board, shared.settings, request.vars().payload(), start);
+fn perform(shared: &Shared<'_>, board: Board<'_>, request: &mut Request<'_>, path: &mut Vec<u8>, clock: &mut Clock) -> Performed {
+    let (start, began) = (clock.wall(), clock.now());
+    account::begin(board, shared.settings, request.vars().payload(), start, began);
     shared.begin_request();
     if shared.has_sleepers {
         watchdog::rouse(shared);
@@ -255,7 +257,7 @@ fn perform(shared: &Shared<'_>, board: Board<'_>, request: &mut Request<'_>, pat
         answer(shared, request, path)
     };
     let outcome = request.finish();
-    Performed { after, is_static, outcome, start, micros: clock::monotonic_us().saturating_sub(began) }
+    Performed { after, is_static, outcome, start, micros: clock.read().saturating_sub(began) }
 }
 
 /// Static files, then the language. Whether it was a file.

@@ -15,7 +15,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::account::max_requests;
 use crate::ahead::Bodies;
-use crate::clock::{coarse_ms, monotonic_ms};
+use crate::clock::monotonic_ms;
 use crate::connection::Connection;
 use crate::dispatch::{ASIDE_MS, Peer, Share, Stance, Verdict};
 use crate::intake::Limits;
@@ -58,6 +58,13 @@ pub(crate) struct Batch {
     events: [EpollEvent; BATCH],
     at: usize,
     end: usize,
+}
+
+impl Batch {
+    /// There is nothing left of it: the next event has to be waited for.
+    pub fn is_over(&self) -> bool {
+        self.at == self.end
+    }
 }
 
 impl Default for Batch {
@@ -185,7 +192,7 @@ impl<'w> Shared<'w> {
 
     /// The next event of `batch`; waits for more when there is none.
     pub fn next(&self, batch: &mut Batch) -> Event {
-        if batch.at == batch.end {
+        if batch.is_over() {
             self.refill(batch);
         }
         let Some(event) = batch.events[..batch.end].get(batch.at) else { return Event::Nothing };
@@ -259,8 +266,8 @@ impl<'w> Shared<'w> {
         }
     }
 
-    /// Lets a connection wait for `milliseconds` at most until its peer sends; with bytes in its buffer it comes back at once.
-    pub fn park(&self, connection: Connection, milliseconds: u64) {
+    /// Lets a connection wait until its peer sends, up to `deadline` (CLOCK_MONOTONIC milliseconds); with bytes in its buffer it comes back at once.
+    pub fn park(&self, connection: Connection, deadline: u64) {
         let mut flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
         if self.settings.process.threads > 1 {
             flags |= EpollFlags::EPOLLONESHOT;
@@ -269,7 +276,6 @@ impl<'w> Shared<'w> {
             flags |= EpollFlags::EPOLLOUT;
         }
         let mut inside = self.inside();
-        let deadline = coarse_ms() + milliseconds;
         let ticket = inside.lot.park(connection, deadline);
         let watched = inside.lot.get_mut(ticket).is_none_or(|connection| self.watch(connection, flags, ticket));
         self.set_alarm(&mut inside, deadline);

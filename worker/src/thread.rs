@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 
 use crate::account::Meter;
 use crate::buffer::Pool;
+use crate::clock::Clock;
 use crate::connection::{Connection, Received};
 use crate::control::{ToWorker, exit};
 use crate::lead::Lead;
@@ -63,6 +64,7 @@ pub(crate) struct Thread<'s> {
     pub board: Option<Board<'s>>,
     pub scratch: Scratch,
     pub meter: Meter,
+    pub clock: Clock,
     pool: Pool,
     batch: Batch,
     /// This thread is the one that waits for events.
@@ -92,6 +94,7 @@ impl<'s> Thread<'s> {
             board: shared.slot.core(core).map(|slot| Board { worker: shared.slot, core: slot }),
             scratch: Scratch::default(),
             meter: Meter::new(shared.settings),
+            clock: Clock::default(),
             pool: Pool::default(),
             batch: Batch::default(),
             leads: false,
@@ -102,21 +105,28 @@ impl<'s> Thread<'s> {
     /// Waits for one event and does what it is about.
     pub fn turn(&mut self) {
         if signals::pending() != 0 {
+            self.clock.forget();
             return self.act_on_signals();
         }
         self.take_lead();
-        match self.shared.next(&mut self.batch) {
-            Event::Listener(index) => self.accept_from(index),
+        if self.batch.is_over() {
+            self.clock.forget();
+        }
+        let event = self.shared.next(&mut self.batch);
+        match event {
+            Event::Listener(index) => return self.accept_from(index),
             Event::Waiting(ticket) => {
                 if let Some(connection) = self.shared.take(ticket) {
                     self.work_on(connection);
                 }
+                return;
             }
             Event::Timer => self.end_waits(),
             Event::Link => self.hear_master(),
             Event::Wake => self.wake_up(),
             Event::Nothing => {}
         }
+        self.clock.forget();
     }
 }
 
@@ -125,7 +135,7 @@ impl Thread<'_> {
         if !std::mem::replace(&mut self.leads, true)
             && let Some(lead) = &self.shared.lead
         {
-            lead.take();
+            lead.take(&mut self.clock);
         }
     }
 
@@ -134,7 +144,7 @@ impl Thread<'_> {
         if std::mem::take(&mut self.leads)
             && let Some(lead) = &self.shared.lead
         {
-            lead.give_up();
+            lead.give_up(&mut self.clock);
         }
     }
 
@@ -210,6 +220,9 @@ impl Thread<'_> {
         }
         connection.buffer.unpark(&mut self.pool);
         for _ in 0..TURNS {
+            if connection.body.is_some() {
+                self.clock.forget();
+            }
             if !connection.collect(&self.shared.settings.request) {
                 return self.park(connection);
             }
@@ -275,7 +288,11 @@ impl Thread<'_> {
         connection.buffer.park(&mut self.pool);
         let request = &self.shared.settings.request;
         let seconds = if connection.served > 0 && !connection.has_bytes() { request.http_timeout } else { request.socket_timeout };
-        self.shared.park(connection, u64::from(seconds) * 1000);
+        self.let_wait(connection, u64::from(seconds) * 1000);
+    }
+
+    fn let_wait(&self, connection: Connection, milliseconds: u64) {
+        self.shared.park(connection, self.clock.about_ms() + milliseconds);
     }
 
     fn close(&mut self, mut connection: Connection) {
@@ -290,7 +307,7 @@ impl Thread<'_> {
             connection.lingering = Some(LINGER_BYTES);
             self.pool.give(std::mem::take(&mut connection.buffer));
         }
-        if connection.drain() || self.shared.draining() { self.close(connection) } else { self.shared.park(connection, LINGER_MS) }
+        if connection.drain() || self.shared.draining() { self.close(connection) } else { self.let_wait(connection, LINGER_MS) }
     }
 
     /// Connections whose peers were silent for too long: a request whose body is all that is missing is the app's to see, everything
@@ -342,7 +359,7 @@ impl Thread<'_> {
                 Ok(Received::Some) => self.work_on(connection),
                 Ok(Received::Nothing) if !idle => {
                     connection.buffer.park(&mut self.pool);
-                    self.shared.park(connection, LAST_CALL_MS);
+                    self.let_wait(connection, LAST_CALL_MS);
                 }
                 _ => self.close(connection),
             }

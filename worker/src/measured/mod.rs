@@ -5,6 +5,12 @@ mod requests;
 
 pub use requests::Requests;
 
+/// How often this thread has read a clock for requests.
+#[cfg(debug_assertions)]
+pub fn clock_reads() -> u64 {
+    crate::clock::reads()
+}
+
 use imperator_protocol::vars::Vars;
 
 use crate::account::{self, Spent};
@@ -69,7 +75,7 @@ impl Counting {
     pub fn request(&self, block: &[u8]) -> u64 {
         let Some((worker, core)) = self.scoreboard.worker(1).and_then(|worker| Some((worker, worker.core(0)?))) else { return 0 };
         let board = Board { worker, core };
-        account::begin(board, &self.settings, block, 1_795_252_671_000_000);
+        account::begin(board, &self.settings, block, 1_795_252_671_000_000, 7_000_000);
         let spent = Spent { micros: 2_345, bytes: 90, app: Some(0), ..Spent::default() };
         account::end(&self.scoreboard, board, spent).1
     }

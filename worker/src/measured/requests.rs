@@ -23,6 +23,8 @@ pub struct Requests {
     thread: Thread<'static>,
     /// The other end of a connection that is kept.
     kept: Option<UnixStream>,
+    /// Those of connections that ask at the same time.
+    together: Vec<UnixStream>,
     protocol: Protocol,
     answer: Vec<u8>,
 }
@@ -38,7 +40,7 @@ impl Requests {
         let config = Box::leak(Box::new(config(settings, protocol, log)?));
         let wake: &'static EventFd = Box::leak(Box::new(EventFd::new()?));
         let shared = Box::leak(Box::new(Shared::new(config, &Plain, wake.as_fd(), 0)?));
-        let mut requests = Self { thread: Thread::new(shared, 0), kept: None, protocol, answer: vec![0; 1 << 16] };
+        let mut requests = Self { thread: Thread::new(shared, 0), kept: None, together: vec![], protocol, answer: vec![0; 1 << 16] };
         requests.kept = if protocol.keeps() { Some(requests.connect()?) } else { None };
         Ok(requests)
     }
@@ -76,6 +78,28 @@ impl Requests {
             }
         };
         Ok(&self.answer[..length])
+    }
+
+    /// Sends `request` on so many kept connections, then has all of them served.
+    ///
+    /// # Errors
+    /// Those of the clients' ends.
+    pub fn serve_together(&mut self, request: &[u8], connections: usize) -> io::Result<()> {
+        while self.together.len() < connections {
+            let peer = self.connect()?;
+            self.together.push(peer);
+        }
+        for mut peer in &self.together {
+            peer.write_all(request)?;
+        }
+        (0..connections).for_each(|_| self.thread.turn());
+        for mut peer in &self.together {
+            let length = peer.read(&mut self.answer)?;
+            if !self.answer[..length].ends_with(BODY) {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+        Ok(())
     }
 }
 
