@@ -23,7 +23,6 @@ impl Budget {
         self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok()
     }
 
-    #[cfg(test)]
     pub fn left(&self) -> usize {
         self.0.load(Relaxed)
     }
@@ -37,6 +36,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether there was room for so many more.
     pub fn grow(&mut self, bytes: usize) -> bool {
         let room = self.budget.subtract(bytes);

@@ -3,7 +3,7 @@
 use imperator_worker::pattern::Pattern;
 use imperator_worker::settings::{Expiry, Mapping, ServeMode, Settings, Subject};
 
-use super::{Spec, Status, add_text, flag, int, list, maybe_text, refused, set_flag, set_number, set_some_number, text};
+use super::{Spec, Status, add_text, flag, int, list, long, maybe_text, refused, set_flag, set_number, set_some_number, text};
 use crate::config::values;
 
 macro_rules! map {
@@ -57,6 +57,12 @@ pub static OPTIONS: &[Spec] = &[
         &["offload-thread"],
         "threads a worker that send what its peers do not take at once (1, started when needed; 0: workers wait)",
         set_some_number!(request.offload_threads),
+    ),
+    long(
+        "offload-ahead",
+        &[],
+        "bytes on disk that the apps of a worker may be ahead of slow clients, all together (1 GiB); 0: an app waits 256 KiB ahead",
+        set_number!(request.offload_ahead),
     ),
     int("offload-timeout", &[], "seconds that a peer may read nothing of what they send (60)", set_number!(request.offload_timeout)),
     text(

@@ -81,6 +81,8 @@ pub(crate) struct Offload {
     starting: Mutex<()>,
     post: Arc<Post>,
     budget: Arc<Budget>,
+    /// Bytes of temporary files for what apps are ahead of their peers: `offload-ahead`.
+    ahead: Arc<Budget>,
     /// When the log was told last that descriptors are missing.
     said: AtomicU64,
 }
@@ -96,6 +98,7 @@ impl Offload {
             starting: Mutex::default(),
             post: Arc::new(Post::new(census)),
             budget: Budget::new(MEMORY),
+            ahead: Budget::new(usize::try_from(settings.offload_ahead).unwrap_or(usize::MAX)),
             said: AtomicU64::new(0),
         })
     }
@@ -142,7 +145,7 @@ impl Offload {
         let engine = self.engine()?;
         match socket.try_clone_to_owned() {
             Ok(socket) => {
-                let stream = Arc::new(Stream::new(std::mem::take(pieces)));
+                let stream = Arc::new(Stream::new(std::mem::take(pieces), &self.ahead));
                 engine.stream(Arc::clone(&stream), socket, self.patience);
                 Some(stream)
             }

@@ -16,6 +16,9 @@ pub(crate) const TURN: usize = 1 << 20;
 /// Bytes that always stay in memory: a temporary file would cost more.
 const SMALL: usize = 64 * 1024;
 
+/// Bytes of one temporary file of what an app is ahead: what is sent of it takes its room until all of it is.
+const FILE: u64 = 16 << 20;
+
 /// What became of one attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -37,6 +40,8 @@ enum Piece {
     File(FilePart),
     /// Bytes that found no room in memory: a file without a name, to which more can be added.
     Spilled(FilePart<File>),
+    /// The same, of an app that is ahead of its peer: the disk is not all its own.
+    Ahead(FilePart<File>, Held),
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +94,54 @@ impl Pieces {
         self.push_held(more, held);
     }
 
+    /// Adds bytes of an app that is ahead of its peer: `most` in memory, more of them in temporary files as far as the budget allows, if there is one.
+    /// How many of them found room.
+    pub fn push_ahead(&mut self, more: &[u8], most: usize, disk: Option<&Arc<Budget>>) -> usize {
+        let more = &more[..more.len().min(TURN)];
+        let room = most.saturating_sub(self.in_memory).min(more.len());
+        // (In order: behind what is on disk already, rather on disk too.)
+        if room == 0 || self.ends_on_disk() {
+            match disk {
+                None => return 0,
+                Some(disk) if self.push_to_disk(more, disk) => return more.len(),
+                Some(_) => {}
+            }
+        }
+        self.push(&more[..room]);
+        room
+    }
+
+    /// What is added next belongs behind something on disk.
+    pub fn ends_on_disk(&self) -> bool {
+        matches!(self.queue.back(), Some(Piece::Ahead(..)))
+    }
+
+    /// Whether there was room. A response that holds more than is left for others gets no more.
+    fn push_to_disk(&mut self, more: &[u8], disk: &Arc<Budget>) -> bool {
+        if self.on_disk() > disk.left() {
+            return false;
+        }
+        if let Some(Piece::Ahead(part, held)) = self.queue.back_mut()
+            && part.end().1 < FILE
+        {
+            let (file, end) = part.end();
+            let written = held.grow(more.len()) && file.write_all_at(more, end).is_ok();
+            if written {
+                part.grow(more.len() as u64);
+            }
+            return written;
+        }
+        let held = disk.take(more.len());
+        let Some((held, part)) = held.and_then(|held| Some((held, spill(more).ok()?))) else { return false };
+        self.queue.push_back(Piece::Ahead(part, held));
+        true
+    }
+
+    /// Bytes of the budget of temporary files that these pieces hold.
+    fn on_disk(&self) -> usize {
+        self.queue.iter().map(|piece| if let Piece::Ahead(_, held) = piece { held.bytes() } else { 0 }).sum()
+    }
+
     fn push_held(&mut self, more: &[u8], more_held: Option<Held>) {
         if more.is_empty() {
             return;
@@ -120,7 +173,7 @@ impl Pieces {
                     sent
                 }
                 Piece::File(part) => part.send(socket, turn),
-                Piece::Spilled(part) => part.send(socket, turn),
+                Piece::Spilled(part) | Piece::Ahead(part, _) => part.send(socket, turn),
             };
             let sent = match sent {
                 Ok(sent) => sent,
@@ -135,7 +188,7 @@ impl Pieces {
                     *at == bytes.len()
                 }
                 Piece::File(part) => part.left() == 0,
-                Piece::Spilled(part) => part.left() == 0,
+                Piece::Spilled(part) | Piece::Ahead(part, _) => part.left() == 0,
             };
             if over {
                 self.queue.pop_front();
@@ -205,6 +258,48 @@ mod tests {
         assert!(matches!(pieces.queue.back(), Some(Piece::Spilled(_))));
         assert_eq!(all(pieces), [first, second, third].concat());
         assert_eq!(budget.left(), 300_000);
+    }
+
+    #[test]
+    fn an_app_that_is_ahead_goes_on_disk_in_order_and_within_its_budget() {
+        let disk = Budget::new(1_000_000);
+        let mut pieces = Pieces::default();
+        let (mut whole, mut round) = (vec![], 0_u8);
+        loop {
+            let part = [round; 30_000];
+            let taken = pieces.push_ahead(&part, 100_000, Some(&disk));
+            whole.extend_from_slice(&part[..taken]);
+            if taken == 0 {
+                break;
+            }
+            round += 1;
+        }
+        assert_eq!(pieces.in_memory(), 100_000);
+        assert!((400_000..600_000).contains(&disk.left()), "no more than is left for others: {}", disk.left());
+        pieces.push(b"end");
+        assert!(all(pieces) == [&whole[..], b"end"].concat());
+        assert_eq!(disk.left(), 1_000_000);
+        assert_eq!(Pieces::default().push_ahead(&[0; 1000], 100, None), 100);
+    }
+
+    #[test]
+    fn what_is_sent_makes_room_on_disk() {
+        let disk = Budget::new(200 << 20);
+        let (peer, ours) = UnixStream::pair().expect("pair");
+        ours.set_nonblocking(true).expect("non-blocking");
+        let mut pieces = Pieces::default();
+        let part = vec![7; 1 << 20];
+        (0..40).for_each(|_| assert_eq!(pieces.push_ahead(&part, 0, Some(&disk)), part.len()));
+        assert_eq!(disk.left(), 160 << 20);
+        let reader = std::thread::spawn(move || std::io::copy(&mut (&peer).take(20 << 20), &mut std::io::sink()).map(|_| peer));
+        while disk.left() == 160 << 20 {
+            pieces.send(ours.as_fd()).expect("send");
+        }
+        assert_eq!(disk.left(), 176 << 20);
+        drop(pieces);
+        assert_eq!(disk.left(), 200 << 20);
+        drop(ours);
+        reader.join().expect("join").expect("read");
     }
 
     #[test]

@@ -2,17 +2,20 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::file::FilePart;
 use super::pieces::{Pieces, Step};
+use crate::budget::Budget;
 use crate::language::Yield;
 
-/// Bytes that an app may be ahead of its peer.
+/// Bytes that an app may be ahead of its peer in memory.
 pub(crate) const AHEAD: usize = 256 * 1024;
+/// How long a peer that keeps up is waited for: that is cheaper than a file.
+const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) struct Stream {
     state: Mutex<State>,
@@ -20,6 +23,8 @@ pub(crate) struct Stream {
     changed: Condvar,
     /// There is something to send, or nothing will come.
     news: Notify,
+    /// For what is more than that.
+    disk: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -42,9 +47,9 @@ pub(crate) enum Turn {
 }
 
 impl Stream {
-    pub fn new(pieces: Pieces) -> Self {
+    pub fn new(pieces: Pieces, disk: &Arc<Budget>) -> Self {
         let state = Mutex::new(State { pieces, ..State::default() });
-        Self { state, changed: Condvar::new(), news: Notify::new() }
+        Self { state, changed: Condvar::new(), news: Notify::new(), disk: Arc::clone(disk) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -53,25 +58,39 @@ impl Stream {
 
     // -- for the request thread
 
-    /// Adds bytes. More than [`AHEAD`] have to wait for the peer, with the language's lock released; one that reads nothing for `seconds` is an error.
+    /// Adds bytes. What is more than [`AHEAD`] goes on disk, and where there is no room has to wait for the peer, both with the language's lock
+    /// released; a peer that reads nothing for `seconds` is an error then.
     pub fn push(&self, mut bytes: &[u8], seconds: u32, lock: &dyn Yield) -> io::Result<()> {
+        bytes = &bytes[self.add(bytes, None)?..];
         while !bytes.is_empty() {
-            let mut state = self.state();
-            if let Some(kind) = state.failed {
-                return Err(kind.into());
-            }
-            let room = AHEAD.saturating_sub(state.pieces.in_memory()).min(bytes.len());
-            if room > 0 {
-                state.pieces.push(&bytes[..room]);
-                bytes = &bytes[room..];
-                self.news.notify_one();
-            }
-            drop(state);
-            if !bytes.is_empty() {
-                lock.allow(&mut || self.wait_for_room(Duration::from_secs(seconds.into())));
-            }
+            let mut taken = Ok(0);
+            lock.allow(&mut || {
+                if self.pause() {
+                    taken = self.add(bytes, None);
+                }
+                if let Ok(0) = taken {
+                    taken = self.add(bytes, Some(&self.disk));
+                }
+                if let Ok(0) = taken {
+                    self.wait_for_room(Duration::from_secs(seconds.into()));
+                }
+            });
+            bytes = &bytes[taken?..];
         }
         Ok(())
+    }
+
+    /// Adds what there is room for; how much that was.
+    fn add(&self, bytes: &[u8], disk: Option<&Arc<Budget>>) -> io::Result<usize> {
+        let mut state = self.state();
+        if let Some(kind) = state.failed {
+            return Err(kind.into());
+        }
+        let taken = state.pieces.push_ahead(bytes, AHEAD, disk);
+        if taken > 0 {
+            self.news.notify_one();
+        }
+        Ok(taken)
     }
 
     pub fn push_file(&self, part: FilePart) -> io::Result<()> {
@@ -82,6 +101,16 @@ impl Stream {
         state.pieces.push_file(part);
         self.news.notify_one();
         Ok(())
+    }
+
+    /// Gives a peer that is reading just now a moment, unless there is something on disk already. Whether there is room in memory.
+    fn pause(&self) -> bool {
+        let full = |state: &mut State| state.failed.is_none() && state.pieces.in_memory() > AHEAD / 2;
+        let state = self.state();
+        if state.pieces.ends_on_disk() {
+            return false;
+        }
+        self.changed.wait_timeout_while(state, PAUSE, full).is_ok_and(|(_, result)| !result.timed_out())
     }
 
     /// Until half of what may be ahead is sent, or nothing was for too long.

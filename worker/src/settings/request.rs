@@ -13,6 +13,8 @@ pub struct RequestSettings {
     pub offload_threads: Option<u32>,
     /// `offload-timeout`: seconds that a peer may read nothing of a response that no worker waits for.
     pub offload_timeout: u32,
+    /// `offload-ahead`: bytes of temporary files for what the apps of a worker are ahead of slow peers.
+    pub offload_ahead: u64,
     pub disable_sendfile: bool,
     pub limit_post: u64,
     pub post_buffering: u64,
@@ -51,6 +53,7 @@ impl Default for RequestSettings {
             http_timeout: 60,
             offload_threads: None,
             offload_timeout: 60,
+            offload_ahead: 1 << 30,
             disable_sendfile: false,
             limit_post: 0,
             post_buffering: 0,
