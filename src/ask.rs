@@ -39,8 +39,47 @@ pub struct Answer {
     pub more: bool,
 }
 
+/// What a master says unasked, in the part of an answer with the number 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unasked {
+    /// It is one that answers. `counts`: and it will say what becomes of each word to reload.
+    Hello { counts: bool },
+    /// The first so many words to reload that it has had over the pipe are done, or refused: the byte for "accepting" does not tell whose life it is
+    /// from.
+    Settled(u64),
+}
+
 impl Answer {
     pub fn hello() -> Self {
-        Self { number: 0, part: String::new(), more: false }
+        Self::unasked(Unasked::Hello { counts: true })
+    }
+
+    pub fn unasked(what: Unasked) -> Self {
+        let part = match what {
+            Unasked::Hello { counts: false } => String::new(),
+            Unasked::Hello { counts: true } => "counts".into(),
+            Unasked::Settled(number) => format!("settled {number}"),
+        };
+        Self { number: 0, part, more: false }
+    }
+
+    /// What this says, if nobody asked for it. What a newer version may say is a greeting.
+    pub fn read_unasked(&self) -> Option<Unasked> {
+        let settled = || self.part.strip_prefix("settled ")?.parse().ok();
+        (self.number == 0).then(|| settled().map_or(Unasked::Hello { counts: self.part == "counts" }, Unasked::Settled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_unasked_comes_back() {
+        for what in [Unasked::Hello { counts: false }, Unasked::Hello { counts: true }, Unasked::Settled(7)] {
+            assert_eq!(Answer::unasked(what).read_unasked(), Some(what));
+        }
+        assert_eq!(Answer { number: 3, part: "counts".into(), more: false }.read_unasked(), None);
+        assert_eq!(Answer { number: 0, part: "settled x".into(), more: false }.read_unasked(), Some(Unasked::Hello { counts: false }));
     }
 }

@@ -6,6 +6,7 @@ use imperator_sys::seqpacket::SeqPacket;
 use nix::errno::Errno;
 
 use super::core::Key;
+use super::inquiry::Came;
 use super::poller::What;
 use super::shell::{Shell, now};
 use super::taps::After;
@@ -66,6 +67,10 @@ impl Shell {
                 if self.is_chatty(key, n as u32) {
                     tracing::warn!("[emperor] vassal {key}: sends bytes without end over its pipe, which is closed");
                     return self.hang_up(key);
+                }
+                // What a vassal says before it accepts, here and there, is heard before: whether it will tell when a reload is done.
+                if buffer[..n].contains(&crate::pipe::ACCEPTING) && !self.inquiry.speaks(key) {
+                    self.hear_answer(key);
                 }
                 for byte in &buffer[..n] {
                     if *byte == crate::pipe::SEND_CONFIG {
@@ -133,11 +138,18 @@ impl Shell {
     pub(super) fn hear_answer(&mut self, key: &Key) {
         let waits = self.inquiry.is_asked(key);
         match self.inquiry.on_ready(key) {
-            Ok(said) => {
+            Ok(came) => {
                 if !waits && self.is_chatty(key, 1) {
                     return self.stop_asking(key);
                 }
-                self.hear_said(said.into_iter().collect());
+                match came {
+                    Came::Said(said) => self.hear_said(vec![said]),
+                    Came::Unasked(what) => {
+                        let actions = self.core.said_unasked(now(), key, what);
+                        self.act(actions);
+                    }
+                    Came::Nothing => {}
+                }
                 self.push_questions();
                 self.finish_jobs();
             }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use imperator_sys::seqpacket::SeqPacket;
 
 use super::core::Key;
-use crate::ask::{Answer, Ask, LONGEST, Question};
+use crate::ask::{Answer, Ask, LONGEST, Question, Unasked};
 
 /// How long a vassal may take to answer.
 pub const PATIENCE_MS: u64 = 500;
@@ -22,6 +22,16 @@ pub struct Said {
     pub key: Key,
     /// `None`: nothing in time, or nothing that makes sense.
     pub text: Option<String>,
+}
+
+/// What came from a vassal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Came {
+    /// Nothing that matters, or a part.
+    Nothing,
+    /// An answer is complete.
+    Said(Said),
+    Unasked(Unasked),
 }
 
 /// The channels to all vassals.
@@ -126,21 +136,21 @@ impl Inquiry {
     }
 
     /// Something came from this vassal; `Err`: it says what nobody asked for, and is to be left.
-    pub fn on_ready(&mut self, key: &Key) -> Result<Option<Said>, ()> {
-        let Some(channel) = self.channels.get_mut(key) else { return Ok(None) };
+    pub fn on_ready(&mut self, key: &Key) -> Result<Came, ()> {
+        let Some(channel) = self.channels.get_mut(key) else { return Ok(Came::Nothing) };
         let answer = match channel.packets.recv::<Answer>() {
             Ok(Some(packet)) => packet.message,
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(None),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(Came::Nothing),
             Ok(None) | Err(_) => return Err(()),
         };
         // Also in the middle of a question: it has reloaded, and answers that next.
-        if answer.number == 0 {
+        if let Some(unasked) = answer.read_unasked() {
             channel.speaks = true;
-            return Ok(None);
+            return Ok(Came::Unasked(unasked));
         }
         let Some(current) = channel.current.as_mut().filter(|c| c.number == answer.number) else {
             channel.owed = channel.owed.checked_sub(1).ok_or(())?;
-            return Ok(None);
+            return Ok(Came::Nothing);
         };
         if current.text.len() + answer.part.len() > LONGEST {
             return Err(());
@@ -150,10 +160,11 @@ impl Inquiry {
             self.numbers += 1;
             current.number = self.numbers;
             channel.packets.send(&Ask { number: self.numbers, what: Question::More }, &[]).map_err(drop)?;
-            return Ok(None);
+            return Ok(Came::Nothing);
         }
         self.open -= 1;
-        Ok(channel.current.take().map(|c| Said { job: c.job, key: key.clone(), text: Some(c.text) }))
+        let said = channel.current.take().map(|c| Said { job: c.job, key: key.clone(), text: Some(c.text) });
+        Ok(said.map_or(Came::Nothing, Came::Said))
     }
 
     pub fn next_deadline(&self) -> Option<u64> {
@@ -201,19 +212,19 @@ mod tests {
         let (key, theirs) = vassal(&mut all, "a.ini");
         assert!(!all.ask(1, &key, Question::Figures));
         theirs.send(&Answer::hello(), &[]).unwrap();
-        assert_eq!(all.on_ready(&key), Ok(None));
+        assert_eq!(all.on_ready(&key), Ok(Came::Unasked(Unasked::Hello { counts: true })));
         assert!(all.ask(1, &key, Question::Figures));
         assert_eq!(all.pump(0), []);
         theirs.send(&Answer::hello(), &[]).unwrap();
-        assert_eq!(all.on_ready(&key), Ok(None), "a reload in between");
+        assert_eq!(all.on_ready(&key), Ok(Came::Unasked(Unasked::Hello { counts: true })), "a reload in between");
         let ask = asked(&theirs);
         assert_eq!(ask.what, Question::Figures);
         answer(&theirs, ask.number, "{", true);
-        assert_eq!(all.on_ready(&key), Ok(None));
+        assert_eq!(all.on_ready(&key), Ok(Came::Nothing));
         let ask = asked(&theirs);
         assert_eq!(ask.what, Question::More);
         answer(&theirs, ask.number, "}", false);
-        assert_eq!(all.on_ready(&key), Ok(Some(Said { job: 1, key, text: Some("{}".into()) })));
+        assert_eq!(all.on_ready(&key), Ok(Came::Said(Said { job: 1, key, text: Some("{}".into()) })));
         assert_eq!(all.next_deadline(), None);
     }
 
@@ -230,9 +241,9 @@ mod tests {
         all.ask(2, &key, Question::Stats);
         all.pump(1000);
         answer(&theirs, late, "old", false);
-        assert_eq!(all.on_ready(&key), Ok(None));
+        assert_eq!(all.on_ready(&key), Ok(Came::Nothing));
         answer(&theirs, asked(&theirs).number, "new", false);
-        assert_eq!(all.on_ready(&key).unwrap().and_then(|s| s.text).as_deref(), Some("new"));
+        assert!(matches!(all.on_ready(&key), Ok(Came::Said(said)) if said.text.as_deref() == Some("new")));
         answer(&theirs, 99, "unasked", false);
         assert_eq!(all.on_ready(&key), Err(()));
     }

@@ -9,13 +9,16 @@ use imperator_worker::log::diag::say;
 use super::poll::Source;
 use super::running::Master;
 use super::{Start, answers, handover};
-use crate::ask::{Answer, Ask, FD_ENV, PART, Question};
+use crate::ask::{Answer, Ask, FD_ENV, PART, Question, Unasked};
 use crate::stats::Figures;
 
 /// The channel, and what of the last answer has not been asked for yet.
 pub struct Asked {
     channel: SeqPacket,
     rest: String,
+    /// Words to reload over the pipe, of all lives, and how many of them had come when this life began.
+    heard: u64,
+    at_birth: u64,
 }
 
 impl Asked {
@@ -26,17 +29,37 @@ impl Asked {
         if fd.is_none() {
             say(&format!("{FD_ENV}={number} is no descriptor of ours: the emperor gets no figures"));
         }
-        Self::new(SeqPacket::from_fd(fd?))
+        Self::new(SeqPacket::from_fd(fd?), 0)
     }
 
     /// After a reload's exec.
-    pub fn resume(fd: Option<i32>) -> anyhow::Result<Option<Self>> {
-        Ok(fd.map(handover::take).transpose()?.map(SeqPacket::from_fd).and_then(Self::new))
+    pub fn resume(fd: Option<i32>, heard: u64) -> anyhow::Result<Option<Self>> {
+        Ok(fd.map(handover::take).transpose()?.map(SeqPacket::from_fd).and_then(|channel| Self::new(channel, heard)))
     }
 
-    fn new(channel: SeqPacket) -> Option<Self> {
+    fn new(channel: SeqPacket, heard: u64) -> Option<Self> {
         channel.set_nonblocking(true).ok()?;
-        Some(Self { channel, rest: String::new() })
+        Some(Self { channel, rest: String::new(), heard, at_birth: heard })
+    }
+
+    /// So many words to reload have come.
+    pub fn heard(&mut self, number: u64) {
+        self.heard += number;
+    }
+
+    /// For the next life.
+    pub fn count(&self) -> u64 {
+        self.heard
+    }
+
+    /// This life serves, or the one before goes on: what came before it is settled, and the rest is still to be done.
+    pub fn settle(&self) {
+        let _ = self.channel.send(&Answer::unasked(Unasked::Settled(self.at_birth)), &[]);
+    }
+
+    /// Everything so far was refused.
+    pub fn settle_all(&self) {
+        let _ = self.channel.send(&Answer::unasked(Unasked::Settled(self.heard)), &[]);
     }
 
     pub fn channel(&self) -> &SeqPacket {
@@ -101,7 +124,7 @@ mod tests {
     #[test]
     fn an_answer_goes_in_parts_that_end_with_whole_characters() {
         let (ours, theirs) = SeqPacket::pair().unwrap();
-        let mut asked = Asked::new(ours).unwrap();
+        let mut asked = Asked::new(ours, 0).unwrap();
         let text = "x".repeat(PART - 1) + "ü" + "end";
         asked.answer(7, text.clone());
         let first = theirs.recv::<Answer>().unwrap().unwrap().message;
@@ -110,5 +133,17 @@ mod tests {
         asked.answer(8, rest);
         let last = theirs.recv::<Answer>().unwrap().unwrap().message;
         assert_eq!((first.part + &last.part, last.more), (text, false));
+    }
+
+    #[test]
+    fn a_life_settles_what_came_before_it_and_a_refusal_everything() {
+        let (ours, theirs) = SeqPacket::pair().unwrap();
+        let mut asked = Asked::new(ours, 2).unwrap();
+        let said = || theirs.recv::<Answer>().unwrap().unwrap().message.read_unasked();
+        asked.heard(1);
+        asked.settle();
+        assert_eq!((said(), asked.count()), (Some(Unasked::Settled(2)), 3));
+        asked.settle_all();
+        assert_eq!(said(), Some(Unasked::Settled(3)));
     }
 }

@@ -29,6 +29,9 @@ pub struct State {
     /// Over which the emperor asks.
     #[serde(default)]
     pub asked: Option<i32>,
+    /// Words to reload that came over the emperor's pipe.
+    #[serde(default)]
+    pub reloads_heard: u64,
     /// Over which the emperor sends the configuration.
     #[serde(default)]
     pub emperor_config: Option<i32>,

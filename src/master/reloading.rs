@@ -11,6 +11,7 @@ use imperator_worker::log::diag::say;
 use imperator_worker::scoreboard::Scoreboard;
 use nix::libc::SIGKILL;
 
+use super::asked::Asked;
 use super::caches::CacheSet;
 use super::decide::{Event, Haste};
 use super::handover::{self, Held, State};
@@ -31,6 +32,7 @@ impl Master {
                 self.tally.reload_failed(&format!("the configuration has errors: {error}"));
                 say(&format!("*** reload refused, nothing changes: the configuration has errors ***\n{error}"));
                 self.reassure_emperor();
+                self.asked.iter().for_each(Asked::settle_all);
             }
             Ok(_) if self.exec_waits(brutal) => {}
             Ok(_) => self.exec(brutal),
@@ -59,6 +61,7 @@ impl Master {
         self.tally.reload_failed(&format!("{error:#}"));
         say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
         self.reassure_emperor();
+        self.asked.iter().for_each(Asked::settle_all);
     }
 
     fn state(&self, brutal: bool) -> State {
@@ -89,6 +92,7 @@ impl Master {
             emperor_config: self.emperor_config.as_ref().map(AsRawFd::as_raw_fd),
             emperor_text: from_emperor::last(),
             asked: self.asked.as_ref().map(|asked| raw(asked.channel())),
+            reloads_heard: self.asked.as_ref().map_or(0, Asked::count),
             answers: self.services.answers.held(),
             cache_peers: self.kept_peers(),
             metrics: self.meter.segment().map(|m| (m.as_fd().as_raw_fd(), m.names().to_vec())),
@@ -163,6 +167,7 @@ impl Master {
     fn reassure_emperor(&mut self) {
         self.tell_emperor(vassal::SPAWNED);
         self.tell_emperor(vassal::ACCEPTING);
+        self.asked.iter().for_each(Asked::settle);
     }
 
     /// Children that are nobody's: forks of a zygote that hang before they could say which worker they are.

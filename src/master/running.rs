@@ -174,7 +174,7 @@ impl Master {
         master.vacuum = state.vacuum;
         master.emperor = state.emperor.map(handover::take).transpose()?.map(File::from);
         master.watch_emperor()?;
-        master.be_asked(Asked::resume(state.asked)?)?;
+        master.be_asked(Asked::resume(state.asked, state.reloads_heard)?)?;
         master.emperor_config = state.emperor_config.map(handover::take).transpose()?.map(File::from);
         master.inside = Inside::resume(state.inside);
         master.kept_answers = answers::take(state.answers)?;
@@ -418,6 +418,7 @@ impl Master {
         self.timers.set(&settings, monotonic_ms());
         self.set_cache_timers(&settings);
         self.tell_emperor(vassal::ACCEPTING);
+        self.asked.iter().for_each(Asked::settle);
         self.stir();
         self.first_time_up(&settings);
         if self.population().is_some_and(|(_, workers)| workers == 0) {

@@ -49,7 +49,12 @@ impl Master {
         let Some(pipe) = &mut self.emperor else { return };
         match pipe.read(&mut bytes) {
             Ok(0) => self.emperor_lost(),
-            Ok(n) => bytes[..n].iter().for_each(|byte| self.hear_emperor(*byte)),
+            Ok(n) => {
+                // All are counted before the first is followed, which may be the end of this life.
+                let reloads = bytes[..n].iter().filter(|byte| **byte == pipe::RELOAD).count();
+                self.asked.iter_mut().for_each(|asked| asked.heard(reloads as u64));
+                bytes[..n].iter().for_each(|byte| self.hear_emperor(*byte));
+            }
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.emperor_lost(),
         }

@@ -1,6 +1,7 @@
 //! What happens to one vassal: its start, its bytes, its end; and the signals that concern all of them.
 
-use super::{Action, Core, Ended, Exit, Face, Key, NO_BLACKLIST_PAUSE_MS, Now, Phase, Step, Vassal, byte};
+use super::{Action, Core, Ended, Exit, Face, Key, NO_BLACKLIST_PAUSE_MS, Now, Phase, Reloads, Step, Vassal, byte};
+use crate::ask::Unasked;
 
 impl Core {
     /// The shell started the process.
@@ -8,6 +9,7 @@ impl Core {
         let Some(vassal) = self.vassals.get_mut(key) else { return vec![Action::Kill(key.clone(), pid)] };
         vassal.phase = Phase::Running { pid, since: now.ms, heartbeat_due: None };
         vassal.starts += 1;
+        vassal.reloads = Reloads::default();
         vassal.reload_due = None; // it has read what is there now
         let modified = vassal.stamp.seconds();
         vassal.face = Face { born: modified, last_mod: modified, first_run: now.seconds(), last_run: now.seconds(), ..Face::default() };
@@ -64,6 +66,7 @@ impl Core {
         let face = &mut vassal.face;
         match byte {
             byte::SPAWNED => (face.ready, face.last_ready) = (true, now.seconds()),
+            byte::ACCEPTING if vassal.reloads.counted && vassal.reloads.settled < vassal.reloads.told => {} // of a life before the reload
             byte::ACCEPTING => (face.accepting, face.last_accepting) = (true, now.seconds()),
             byte::LOYAL => {
                 (face.loyal, face.last_loyal) = (true, now.seconds());
@@ -83,6 +86,26 @@ impl Core {
             _ => {}
         }
         self.pump(now, &mut out);
+        out
+    }
+
+    /// What a vassal of our own says beside the bytes: that it counts its reloads, or that one is done.
+    pub fn said_unasked(&mut self, now: Now, key: &Key, what: Unasked) -> Vec<Action> {
+        let mut out = Vec::new();
+        let Some(vassal) = self.vassals.get_mut(key) else { return out };
+        match what {
+            // Words that a version before has read are counted by nobody.
+            Unasked::Hello { counts: true } if vassal.reloads.plain => vassal.reloads = Reloads { counted: true, ..Reloads::default() },
+            Unasked::Hello { counts } => (vassal.reloads.counted, vassal.reloads.plain) = (counts, !counts),
+            Unasked::Settled(number) => {
+                vassal.reloads.settled = number;
+                if number >= vassal.reloads.told {
+                    let face = &mut vassal.face;
+                    (face.accepting, face.last_accepting) = (true, now.seconds());
+                    self.pump(now, &mut out);
+                }
+            }
+        }
         out
     }
 

@@ -200,6 +200,20 @@ pub struct Vassal {
     #[serde(default)]
     blame: Option<String>,
     missing_since: Option<u64>,
+    #[serde(default)]
+    reloads: Reloads,
+}
+
+/// Words to reload, since the process was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Reloads {
+    told: u64,
+    /// Done or refused, by its own word.
+    settled: u64,
+    /// It gives that word. Of another one only the byte for "accepting" tells, which may still be the life's before.
+    counted: bool,
+    /// It did not when it was last asked: a version that does not.
+    plain: bool,
 }
 
 impl Vassal {

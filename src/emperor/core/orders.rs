@@ -134,6 +134,7 @@ mod tests {
 
     use super::super::tests::{at, file, policy};
     use super::super::*;
+    use crate::ask::Unasked;
 
     fn scan(core: &mut Core, ms: u64, files: &[Seen]) -> Vec<Action> {
         silent(core.scan(at(ms), &[Found::Files(files.to_vec())]))
@@ -180,6 +181,38 @@ mod tests {
         core.order_start(at(2), "a.ini").unwrap();
         let a = Key::vassal("a.ini");
         assert_eq!(silent(core.exited(at(3), 7, Exit::Code(0))), [Action::Ended(a.clone(), 0), Action::Start(a)]);
+    }
+
+    #[test]
+    fn a_reload_is_done_by_the_life_that_it_began() {
+        let a = Key::vassal("a.ini");
+        let mut core = running(policy());
+        let state = |core: &Core| core.vassals[&a].state(at(9));
+        core.said_unasked(at(1), &a, Unasked::Hello { counts: true });
+        core.order_reload(at(2), "a.ini").unwrap();
+        core.byte(at(3), &a, byte::ACCEPTING);
+        core.said_unasked(at(3), &a, Unasked::Settled(0));
+        assert_eq!(state(&core), State::Reloading, "the first life's own words, late");
+        core.byte(at(4), &a, byte::ACCEPTING);
+        core.said_unasked(at(4), &a, Unasked::Settled(1));
+        assert_eq!(state(&core), State::Running);
+        // Two words, of which one life has done one.
+        core.order_reload(at(5), "a.ini").unwrap();
+        core.order_reload(at(5), "a.ini").unwrap();
+        core.said_unasked(at(6), &a, Unasked::Settled(2));
+        assert_eq!(state(&core), State::Reloading);
+        core.said_unasked(at(6), &a, Unasked::Settled(3));
+        assert_eq!(state(&core), State::Running);
+        // A real uWSGI has nothing but its bytes.
+        core.said_unasked(at(7), &a, Unasked::Hello { counts: false });
+        core.order_reload(at(7), "a.ini").unwrap();
+        core.byte(at(8), &a, byte::ACCEPTING);
+        assert_eq!(state(&core), State::Running);
+        // Nor does one tell that takes a new binary at this reload, what it has heard before.
+        core.order_reload(at(8), "a.ini").unwrap();
+        core.said_unasked(at(8), &a, Unasked::Hello { counts: true });
+        core.byte(at(8), &a, byte::ACCEPTING);
+        assert_eq!(state(&core), State::Running);
     }
 
     #[test]

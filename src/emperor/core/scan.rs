@@ -128,6 +128,7 @@ impl Core {
             resting_since: now.seconds(),
             reload_due: None,
             blame: None,
+            reloads: Default::default(),
             missing_since: None,
         };
         self.vassals.insert(key, vassal);
@@ -196,6 +197,7 @@ impl Core {
         vassal.face.ready = false;
         vassal.face.accepting = false;
         vassal.face.respawns += 1;
+        vassal.reloads.told += 1;
         out.push(Action::Tell(key.clone(), byte::RELOAD));
         out.push(Action::Log(format!("vassal {key}: reload ({why})")));
     }
