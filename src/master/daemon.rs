@@ -6,16 +6,17 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use imperator_sys::process::{self, Fork};
+use imperator_worker::isolation::joined::processes;
 use imperator_worker::isolation::users;
 use imperator_worker::settings::Settings;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 
 use super::running::send_signal;
-use crate::privileges::{Kernel, needs_namespaces, wants_pid_namespace};
+use crate::privileges::{Kernel, joined, needs_namespaces, wants_pid_namespace};
 
 /// What a detached process has to tell the one that waits in the terminal.
 #[derive(Default)]
@@ -55,7 +56,7 @@ pub fn detach(settings: &Settings) -> Result<Waiting> {
     }
 }
 
-/// `unshare = pid`: goes on as process 1 of a new namespace. The process that was started stays outside as its shadow: it passes signals on and
+/// `unshare = pid`: goes on as process 1 of a new namespace; `setns`: as a process of the one that is given. The process that was started stays outside as its shadow: it passes signals on and
 /// ends as its child does.
 ///
 /// # Errors
@@ -65,10 +66,13 @@ pub fn enter_pid_namespace(settings: &Settings, signals: &SignalFd) -> Result<()
         // Who is not root needs users of their own first. What that is refused for is said with all else that is lacking.
         let _ = users::enter(CloneFlags::empty());
     }
-    if !wants_pid_namespace(settings) {
+    if let Some(given) = joined(settings)?.map(processes).transpose()?.flatten() {
+        setns(given, CloneFlags::CLONE_NEWPID).context("setns: pid")?;
+    } else if wants_pid_namespace(settings) {
+        unshare(CloneFlags::CLONE_NEWPID).context("unshare = pid")?;
+    } else {
         return Ok(());
     }
-    unshare(CloneFlags::CLONE_NEWPID).context("unshare = pid")?;
     match process::fork().context("unshare = pid")? {
         Fork::Child => Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?),
         Fork::Parent(child) => shadow(child, signals),

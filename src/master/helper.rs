@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result};
 use imperator_sys::process::{self, Fork};
 use imperator_sys::{fork, spawn};
+use imperator_worker::isolation::joined::KINDS;
 use imperator_worker::log::diag::say;
 use imperator_worker::privileges::{Identity, Plan, flags};
 use nix::sched::{CloneFlags, setns};
@@ -142,7 +143,9 @@ impl Birth<'_> {
     /// Those of the app: a daemon of its own network could not be reached.
     fn enter_namespaces(&self) -> Result<()> {
         let Some(zygote) = self.zygote else { return Ok(()) };
-        let shared = flags(&self.plan.unshare)? | flags(&self.plan.unshare2)? | flags(&self.plan.own_namespaces)?;
+        let given = self.plan.setns.iter().flat_map(|_| KINDS).map(|(_, flag)| flag).filter(|flag| *flag != CloneFlags::CLONE_NEWPID);
+        let made = flags(&self.plan.unshare)? | flags(&self.plan.unshare2)? | flags(&self.plan.own_namespaces)?;
+        let shared = given.fold(made, |all, one| all | one);
         if !shared.is_empty() {
             let zygote = fork::pidfd(Pid::from_raw(zygote)).context("the app's namespaces")?;
             setns(zygote, shared).context("the app's namespaces")?;

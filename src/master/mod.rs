@@ -19,6 +19,7 @@ mod helper;
 mod hooking;
 mod interpreter;
 mod metrics;
+mod namespaces;
 mod obey;
 pub mod order;
 mod peers;

@@ -1,7 +1,7 @@
 //! Handing out listening sockets (`zerg-server`, `zerg-pool`): whoever connects gets one message with them.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -16,15 +16,34 @@ use super::decide::{Distress, Ms, Pressure};
 use super::poll::Source;
 use super::running::Master;
 use super::services::ZERG;
-use super::{handover, vassal};
+use super::{handover, namespaces, vassal};
 use crate::sockets::{Bound, Label, bind_pool, bind_unix, zerg};
+
+/// Whoever gets descriptors of namespaces could keep them alive.
+const NAMESPACES_MODE: u32 = 0o600;
 
 /// One place that hands out.
 #[derive(Debug)]
 struct Place {
     listener: Bound,
-    /// `None`: the instance's own sockets (`zerg-server`); else those of a pool.
-    pool: Option<Vec<Bound>>,
+    gives: Gives,
+}
+
+/// What whoever connects is given.
+#[derive(Debug)]
+enum Gives {
+    /// The instance's own sockets (`zerg-server`).
+    Own,
+    /// Those of a pool.
+    Pool(Vec<Bound>),
+    /// Namespaces (`setns-socket`).
+    Namespaces,
+}
+
+impl Gives {
+    fn pool(&self) -> &[Bound] {
+        if let Self::Pool(pool) = self { pool } else { &[] }
+    }
 }
 
 /// All places behind one descriptor.
@@ -76,39 +95,55 @@ impl ZergServer {
         let options = &settings.socket_options;
         let mut server = Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, places: vec![], spare: spare() };
         if let Some(path) = &options.zerg_server {
-            server.add(path, None, kept).with_context(|| format!("zerg-server = {path}"))?;
+            server.add(path, Gives::Own, kept).with_context(|| format!("zerg-server = {path}"))?;
         }
         for line in &options.zerg_pool {
             let failed = || format!("zerg-pool = {line}");
             let (path, addresses) = pool(line).context("write it as PATH:ADDRESS,...").with_context(failed)?;
             anyhow::ensure!(addresses.len() <= zerg::MOST, "zerg-pool = {line}: {} sockets are the most", zerg::MOST);
             let sockets = bind_pool(&addresses, settings, &kept.pool).with_context(failed)?;
-            server.add(path, Some(sockets), kept).with_context(failed)?;
+            server.add(path, Gives::Pool(sockets), kept).with_context(failed)?;
+        }
+        if let Some(path) = &settings.privileges.setns_socket {
+            server.add(path, Gives::Namespaces, kept).with_context(|| format!("setns-socket = {path}"))?;
         }
         Ok((!server.places.is_empty()).then_some(server))
     }
 
-    fn add(&mut self, path: &str, pool: Option<Vec<Bound>>, kept: &Taken) -> Result<()> {
+    fn add(&mut self, path: &str, gives: Gives, kept: &Taken) -> Result<()> {
         let same = |name: &Bound| name.label.name == path.trim();
         let listener = match kept.listeners.iter().find(|old| same(old)) {
             Some(old) => old.clone(),
             None => {
-                say(&format!("*** Zerg server enabled on {path} ***"));
-                bind_unix(path)?
+                let namespaces = matches!(gives, Gives::Namespaces);
+                let what = if namespaces { "namespaces are handed out" } else { "Zerg server enabled" };
+                say(&format!("*** {what} on {path} ***"));
+                bind_unix(path, namespaces.then_some(NAMESPACES_MODE))?
             }
         };
         self.epoll.add(listener.fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, self.places.len() as u64))?;
-        self.places.push(Place { listener, pool });
+        self.places.push(Place { listener, gives });
         Ok(())
     }
 
-    /// Serves everybody who waits. `own` are the instance's sockets.
-    pub fn on_ready(&mut self, own: &[Bound]) {
+    /// Serves everybody who waits. `own` are the instance's sockets, `theirs` opens what `setns-socket` gives.
+    pub fn on_ready(&mut self, own: &[Bound], theirs: impl Fn() -> std::io::Result<Vec<OwnedFd>>) {
         let mut events = [EpollEvent::empty(); 16];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         for place in events[..count].iter().filter_map(|e| self.places.get(e.data() as usize)) {
-            let sockets: Vec<_> = place.pool.as_deref().unwrap_or(own).iter().map(|b| b.fd.as_fd()).collect();
-            hand_out(place.listener.fd.as_fd(), &sockets, &mut self.spare);
+            let sockets = |all: &[Bound], spare: &mut Option<File>| {
+                let all: Vec<_> = all.iter().map(|b| b.fd.as_fd()).collect();
+                let send = |client: BorrowedFd<'_>| zerg::send(client, &all);
+                hand_out(place.listener.fd.as_fd(), &format!("{} sockets", all.len()), send, spare);
+            };
+            match &place.gives {
+                Gives::Own => sockets(own, &mut self.spare),
+                Gives::Pool(pool) => sockets(pool, &mut self.spare),
+                Gives::Namespaces => {
+                    let send = |client: BorrowedFd<'_>| namespaces::send(client, &theirs()?);
+                    hand_out(place.listener.fd.as_fd(), "namespaces", send, &mut self.spare);
+                }
+            }
         }
     }
 
@@ -116,20 +151,20 @@ impl ZergServer {
         let held = |b: &Bound| (b.fd.as_raw_fd(), b.label.clone());
         Kept {
             listeners: self.places.iter().map(|p| held(&p.listener)).collect(),
-            pool: self.places.iter().flat_map(|p| p.pool.iter().flatten().map(held)).collect(),
+            pool: self.places.iter().flat_map(|p| p.gives.pool().iter().map(held)).collect(),
         }
     }
 
     fn sockets(&self) -> Taken {
         Taken {
             listeners: self.places.iter().map(|p| p.listener.clone()).collect(),
-            pool: self.places.iter().flat_map(|p| p.pool.iter().flatten().cloned()).collect(),
+            pool: self.places.iter().flat_map(|p| p.gives.pool().iter().cloned()).collect(),
         }
     }
 
     /// The socket files that are its own.
     pub fn files(&self) -> impl Iterator<Item = &std::path::Path> {
-        self.places.iter().flat_map(|p| p.pool.iter().flatten().chain([&p.listener])).filter_map(|b| b.label.path.as_deref())
+        self.places.iter().flat_map(|p| p.gives.pool().iter().chain([&p.listener])).filter_map(|b| b.label.path.as_deref())
     }
 }
 
@@ -147,16 +182,16 @@ fn pool(line: &str) -> Option<(&str, Vec<String>)> {
 }
 
 /// To those who wait, a few a call, so that a flood cannot keep the loop. A new connection has room for the message: nothing waits.
-fn hand_out(listener: BorrowedFd<'_>, sockets: &[BorrowedFd<'_>], reserve: &mut Option<File>) {
+fn hand_out(listener: BorrowedFd<'_>, what: &str, send: impl Fn(BorrowedFd<'_>) -> std::io::Result<()>, reserve: &mut Option<File>) {
     for _ in 0..16 {
         match accept(listener) {
-            Ok(client) => match zerg::send(client.as_fd(), sockets) {
-                Ok(()) => say(&format!("{} sockets handed out to a zerg", sockets.len())),
-                Err(error) => say(&format!("a zerg did not take its sockets: {error}")),
+            Ok(client) => match send(client.as_fd()) {
+                Ok(()) => say(&format!("{what} handed out")),
+                Err(error) => say(&format!("{what} cannot be handed out: {error}")),
             },
             Err(Errno::EINTR | Errno::ECONNABORTED) => {}
             Err(Errno::EMFILE | Errno::ENFILE) if reserve.take().is_some() => {
-                say("a zerg is turned away: no descriptor is free");
+                say(&format!("who asks for {what} is turned away: no descriptor is free"));
                 drop(accept(listener));
                 *reserve = spare();
             }
@@ -200,9 +235,11 @@ impl Master {
     }
 
     pub(super) fn serve_zergs(&mut self) {
-        let Some(own) = self.current().map(|(_, runtime)| runtime.listeners.clone()) else { return };
+        let Some((number, own, settings)) = self.current().map(|(n, r)| (n, r.listeners.clone(), r.settings.clone())) else { return };
+        let zygote = self.instance.generations.iter().find(|g| g.number == number).and_then(|g| g.zygote.pid());
+        let theirs = || namespaces::open(&settings.privileges, zygote);
         if let Some(server) = &mut self.zerg {
-            server.on_ready(&own);
+            server.on_ready(&own, theirs);
         }
     }
 }

@@ -21,5 +21,5 @@ pub use identity::{IdentityError, group, owner, user};
 pub use isolation::{Isolated, group_of, isolated, needs_namespaces, report};
 pub use kernel::Kernel;
 pub use limits::{Group, instance_name};
-pub use plan::{Place, plan, take_at_once, wants_pid_namespace};
+pub use plan::{Place, joined, plan, take_at_once, wants_pid_namespace};
 pub use policy::{Cell, Policy};

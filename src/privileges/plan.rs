@@ -38,6 +38,7 @@ pub fn plan(settings: &Settings) -> Result<(Plan, Place)> {
     };
     let Isolated { namespaces, mounts, seal, .. } = isolated(settings, &Kernel::here(), &directory(settings));
     let plan = Plan {
+        setns: joined(settings)?.map(ToOwned::to_owned),
         unshare: without_pid(&p.unshare),
         capabilities: capabilities(&p.cap)?,
         // Also if `pid` alone is left out of the list.
@@ -53,6 +54,16 @@ pub fn plan(settings: &Settings) -> Result<(Plan, Place)> {
     };
     let late = p.drop_after_apps || p.drop_after_init || p.master_as_root;
     Ok((plan, if late { Place::AfterLoad } else { Place::BeforeExec }))
+}
+
+/// `setns`.
+///
+/// # Errors
+/// An emperor demands isolation: going elsewhere would undo it.
+pub fn joined(settings: &Settings) -> Result<Option<&str>> {
+    let place = settings.privileges.setns.as_deref();
+    anyhow::ensure!(place.is_none() || settings.isolation.forced.is_none(), "setns: the emperor demands isolation, which this would undo");
+    Ok(place)
 }
 
 /// Where the app is going to be: a master is there already.
@@ -147,6 +158,14 @@ mod tests {
         assert!(wants_pid_namespace(&s));
         let plan = plan(&s).expect("plan").0;
         assert_eq!((plan.unshare, plan.jailed), (vec!["net".to_owned()], true), "the post-jail stage runs with any of them");
+    }
+
+    #[test]
+    fn nobody_goes_elsewhere_under_an_emperor_that_demands_isolation() {
+        let mut s = settings(|p| p.setns = Some("/proc/1/ns".into()));
+        assert_eq!(plan(&s).expect("plan").0.setns.as_deref(), Some("/proc/1/ns"));
+        s.isolation.forced = Some(Box::default());
+        assert!(plan(&s).is_err() && joined(&s).is_err());
     }
 
     #[test]

@@ -163,17 +163,18 @@ pub fn bind_pool(addresses: &[String], settings: &Settings, kept: &[Bound]) -> R
     bind_all(&only, kept, &[])
 }
 
-/// A listener that services of the master use: unix only.
+/// A listener that services of the master use: unix only. `mode`: of its file; `None`: what the umask leaves.
 ///
 /// # Errors
 /// It cannot be had.
-pub fn bind_unix(text: &str) -> Result<Bound, BindError> {
+pub fn bind_unix(text: &str, mode: Option<u32>) -> Result<Bound, BindError> {
     let failed = |cause: String| BindError { address: text.to_owned(), cause };
     let address = Address::parse(text).map_err(|e| failed(e.to_string()))?;
     if !matches!(address, Address::Unix(_) | Address::Abstract(_)) {
         return Err(failed("descriptors go over unix sockets only: write a path or @NAME".into()));
     }
-    make(text, &address, key(text, &address), Protocol::Uwsgi, &SocketOptions::default(), DEFAULT_BACKLOG).map_err(|e| failed(explain(&e)))
+    make(text, &address, key(text, &address), Protocol::Uwsgi, &SocketOptions { chmod: mode, ..SocketOptions::default() }, DEFAULT_BACKLOG)
+        .map_err(|e| failed(explain(&e)))
 }
 
 /// The address that was written, or that of the `shared-socket` it names.

@@ -41,6 +41,21 @@ pub fn settle() -> Result<usize> {
     Ok(given)
 }
 
+/// Has the kernel merge equal pages of this process's memory with those of others that ask for it (KSM). All that it maps and forks from then on is
+/// covered, too.
+///
+/// # Errors
+/// The kernel cannot: it is before Linux 6.4, or built without CONFIG_KSM.
+pub fn merge() -> Result<()> {
+    /// `PR_SET_MEMORY_MERGE` of linux/prctl.h.
+    const MERGE: libc::c_int = 67;
+    // SAFETY: integer arguments; all that changes is how the kernel stores equal pages, which are copied at the first write.
+    match unsafe { libc::prctl(MERGE, 1 as libc::c_ulong, 0 as libc::c_ulong, 0 as libc::c_ulong, 0 as libc::c_ulong) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Of a file, private, not writable, and no page of it is a changed copy. (Constants with relocations are such copies.)

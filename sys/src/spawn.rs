@@ -1,6 +1,7 @@
 //! What lies between the fork and the exec of a supervised process: namespaces, its tie to the parent, descriptors, signals, capabilities.
 
 use std::io::{Error, Result};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
@@ -60,6 +61,25 @@ pub fn namespaces(list: &str) -> std::result::Result<CloneFlags, String> {
         };
     }
     Ok(flags)
+}
+
+/// What kind of namespace a descriptor is, as one of the bits of [`CloneFlags`].
+///
+/// # Errors
+/// It is none.
+pub fn namespace_kind(fd: BorrowedFd<'_>) -> Result<i32> {
+    /// `NSFS_MAGIC` of linux/magic.h.
+    const NSFS: libc::c_long = 0x6e73_6673;
+    /// `NS_GET_NSTYPE` of linux/nsfs.h.
+    const KIND: libc::c_ulong = 0xb703;
+    if nix::sys::statfs::fstatfs(fd)?.filesystem_type().0 as libc::c_long != NSFS {
+        return Err(Error::other("it is no namespace"));
+    }
+    // SAFETY: a request without an argument, to a file that knows it.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), KIND as _) } {
+        -1 => Err(Error::last_os_error()),
+        kind => Ok(kind),
+    }
 }
 
 /// Gives the signal mask and the signals that std or we changed back to the state in which programs expect them.

@@ -10,11 +10,14 @@ use nix::unistd::{Gid, Uid, chdir, chroot, getgroups, getresgid, getresuid, pivo
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::{Effects, HookError, Hooks};
-use crate::isolation::{IsolationError, Mounts, Seal, users};
+use crate::isolation::{IsolationError, Mounts, Seal, joined, users};
 
 /// Everything that a process gives up, in the order in which it does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Plan {
+    /// `setns`: where namespaces are given that are joined before any is made.
+    #[serde(default)]
+    pub setns: Option<String>,
     /// `unshare`: comma lists of namespaces, checked.
     pub unshare: Vec<String>,
     /// `cap`: capabilities to keep, by number.
@@ -74,6 +77,7 @@ impl Plan {
     /// The step that failed, or that did not have its effect.
     pub fn enter(&self, hooks: &Hooks) -> Result<Effects, PrivilegeError> {
         self.join_groups()?;
+        self.setns.as_deref().map_or(Ok(()), joined::enter)?;
         self.enter_namespaces(&self.unshare)?;
         self.enter_namespaces(&self.own_namespaces)?;
         self.mounts.make()?;

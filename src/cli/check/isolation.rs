@@ -124,6 +124,7 @@ fn rows(view: &View) -> Vec<(&'static str, String)> {
     let measures = view.kernel.limit(settings.isolation.measures());
     let done = isolated(settings, &view.kernel, &view.directory);
     let mut rows = vec![("user", user(view)), ("namespaces", namespaces(view, &done.namespaces, done.pid_namespace))];
+    rows.extend(settings.privileges.setns_socket.iter().map(|socket| ("handed out", format!("its namespaces, on {socket}"))));
     rows.extend(settings.privileges.chroot.iter().map(|root| ("root folder", root.clone())));
     rows.extend(file_rows(view, &done.seal.files));
     let tmp = if measures.private_tmp { "its own and empty: /tmp, /var/tmp, /dev/shm" } else { "/tmp, /var/tmp and /dev/shm of the host" };
@@ -171,9 +172,14 @@ fn namespaces(view: &View, own: &[String], pid: bool) -> String {
     let has = |name: &str| listed.iter().any(|l| *l == name || (name == "fs" && ["ns", "mount", "mnt"].contains(l)));
     let part =
         |wanted: bool| NAMESPACES.iter().filter(|(name, _)| has(name) == wanted).map(|(_, what)| *what).collect::<Vec<_>>().join(", ");
-    match (part(true), part(false)) {
-        (own, _) if own.is_empty() => "all of the host".into(),
+    let made = match (part(true), part(false)) {
+        (own, _) if own.is_empty() => "all of the host".to_owned(),
         (own, host) => format!("its own {own}; of the host {host}"),
+    };
+    match &p.setns {
+        Some(place) if view.settings.isolation.forced.is_some() => format!("{made}; {place} is refused, as the emperor demands isolation"),
+        Some(place) => format!("{made}; but what {place} gives is joined before"),
+        None => made,
     }
 }
 
@@ -300,6 +306,15 @@ mod tests {
         for row in ["files          all that its user may", "namespaces     all of the host", "system calls   all\n"] {
             assert!(text.contains(row), "{row} in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_joined_and_handed_out_is_told() {
+        let text = checked("[uwsgi]\nsocket = @a\nsetns = /run/netns/blue\nsetns-socket = /run/ns\n");
+        assert!(
+            text.contains("what /run/netns/blue gives is joined") && text.contains("handed out     its namespaces, on /run/ns"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{Spec, Status, add_text, flag, later, list, no_effect, refused, set_f
 use crate::config::values;
 
 const JAIL: &str = "FreeBSD jails are no part of Linux: use `chroot`, `unshare` or a container";
-const NAMESPACE: &str = "use `unshare`, `chroot` or a container";
+const NAMESPACE: &str = "use `unshare = fs,pid,uts,ipc` with `chroot = ROOT` and `exec-post-jail = hostname HOST`, or a container";
 const REFORK: &str = "the zygote is a process of its own already";
 
 pub static OPTIONS: &[Spec] = &[
@@ -38,11 +38,21 @@ pub static OPTIONS: &[Spec] = &[
     text("cgroup-dir-mode", &[], "mode of the group's directory", Status::Done(cgroup_dir_mode)),
     text("namespace", &["ns"], "ROOT: run in namespaces of its own, in that directory", refused(NAMESPACE)),
     list("namespace-keep-mount", &[], "a mount to keep in it", refused(NAMESPACE)),
-    text("namespace-net", &["ns-net"], "join this network namespace", refused("use systemd's NetworkNamespacePath=")),
-    text("setns", &[], "join the namespaces that this socket or directory gives", refused(NAMESPACE)),
-    flag("setns-preopen", &[], "open them before anything else", later(NAMESPACE)),
-    text("setns-socket", &[], "hand our namespaces out on this socket", later(NAMESPACE)),
-    list("setns-socket-skip", &["setns-skip"], "a namespace not to hand out", later(NAMESPACE)),
+    text("namespace-net", &["ns-net"], "join this network namespace", refused("use `setns = /run/netns/NAME`")),
+    text(
+        "setns",
+        &[],
+        "join the namespaces that this `setns-socket`, directory (/proc/PID/ns) or file (/run/netns/NAME) gives",
+        set_text!(privileges.setns),
+    ),
+    text("setns-socket", &[], "hand the app's namespaces out on this unix socket", set_text!(privileges.setns_socket)).with_master(),
+    list(
+        "setns-socket-skip",
+        &["setns-skip"],
+        "a namespace not to hand out: net, uts, ipc, pid, cgroup or mnt",
+        add_text!(privileges.setns_skip),
+    ),
+    flag("setns-preopen", &[], "hand out the master's namespaces in place of the app's", set_flag!(privileges.setns_preopen)),
     text(
         "fork-socket",
         &["fork-server"],

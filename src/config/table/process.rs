@@ -148,7 +148,7 @@ pub static OPTIONS: &[Spec] = &[
     flag("reaper", &[], "collect every dead child", no_effect("the master collects its children by name; the app collects its own"))
         .short('r'),
     flag("never-swap", &[], "lock all memory", later("use systemd's MemorySwapMax=0")),
-    maybe_int("ksm", &[], "share equal memory pages of workers", later("leave it out: workers share what was loaded before the fork")),
+    maybe_int("ksm", &[], "have the kernel merge equal memory of all processes of apps (a number does nothing)", set_flag!(process.ksm)),
     text(
         "binary-path",
         &[],

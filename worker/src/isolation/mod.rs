@@ -2,6 +2,7 @@
 //! order: [`mounts`] while it may still mount, then users and capabilities ([`crate::privileges`]), then the [`Seal`].
 
 pub mod calls;
+pub mod joined;
 pub mod landlock;
 pub mod mounts;
 mod oci;

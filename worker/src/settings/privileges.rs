@@ -21,6 +21,14 @@ pub struct Privileges {
     /// `unshare`, `unshare2`: comma lists as configured.
     pub unshare: Vec<String>,
     pub unshare2: Vec<String>,
+    /// `setns`: where namespaces are given to be joined: a folder, a file of nsfs or a socket.
+    pub setns: Option<String>,
+    /// `setns-socket`: where the app's namespaces are handed out.
+    pub setns_socket: Option<String>,
+    /// `setns-socket-skip`: names of namespaces that are not.
+    pub setns_skip: Vec<String>,
+    /// `setns-preopen`: hand out those of the master.
+    pub setns_preopen: bool,
     pub jailed: bool,
     pub pivot_root: Option<String>,
     pub cap: Vec<String>,

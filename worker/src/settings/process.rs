@@ -51,6 +51,8 @@ pub struct Process {
     pub die_on_idle: bool,
     pub skip_atexit: bool,
     pub honour_stdin: bool,
+    /// `ksm`: offer the app's memory to the kernel for merging.
+    pub ksm: bool,
 }
 
 impl Default for Process {
@@ -94,6 +96,7 @@ impl Default for Process {
             die_on_idle: false,
             skip_atexit: false,
             honour_stdin: false,
+            ksm: false,
         }
     }
 }

@@ -60,7 +60,20 @@ pub fn begin(boot: Boot) -> Result<&'static Host, ZygoteError> {
         procname::apply(&host.boot.settings.process, "zygote");
         end_with_parent(host)?;
     }
+    if host.boot.settings.process.ksm {
+        offer_memory();
+    }
     Ok(host)
+}
+
+/// `ksm`. Before anything is loaded, so that all of it counts; workers inherit it.
+fn offer_memory() {
+    let runs = std::fs::read_to_string("/sys/kernel/mm/ksm/run").is_ok_and(|text| text.trim() == "1");
+    match imperator_sys::memory::merge() {
+        Err(error) => diag::say(&format!("ksm: this kernel does not merge memory of processes (Linux 6.4 with CONFIG_KSM does): {error}")),
+        Ok(()) if !runs => diag::say("ksm: memory is offered, and nobody merges it until `echo 1 > /sys/kernel/mm/ksm/run`"),
+        Ok(()) => {}
+    }
 }
 
 /// Loads, and does what the process is for; the value is its exit code.
