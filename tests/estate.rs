@@ -213,3 +213,36 @@ fn an_emperor_that_is_a_vassal_keeps_its_own_over_a_reload() {
     let workers = || server.tree().iter().filter(|(_, name)| name.contains("worker")).count();
     wait_for("two workers each", || (workers() >= 2 * 3).then_some(()));
 }
+
+#[test]
+fn an_emperor_beside_an_app_takes_other_options_and_keeps_its_vassals() {
+    let mut server = Server::new();
+    server.write("app.py", HELLO);
+    server.write("w/one.ini", &vassal("one", ""));
+    server.write("w2/three.ini", &vassal("three", ""));
+    let ini = "[uwsgi]\nmaster = true\nsocket = {dir}/front.sock\nwsgi-file = {dir}/app.py\nemperor = {dir}/w\nemperor-command-socket = {dir}/below\n";
+    server.write("app.ini", ini);
+    server.start(&["--ini", "{dir}/app.ini"]);
+    let (front, one) = (wait_for("the app", || answer(&server, "front")), wait_for("one", || answer(&server, "one")));
+    let masters_before = masters(&server, &["one"]);
+    // A reload that does not concern it leaves it alone.
+    server.signal(Signal::SIGHUP);
+    wait_for("the app's next life", || answer(&server, "front").filter(|text| *text != front));
+    assert_eq!(answer(&server, "one").as_ref(), Some(&one));
+    assert!(!server.log().contains("executes its binary anew"));
+    // Twice: what it listens to for other settings has to last.
+    let more = format!("{ini}emperor = {{dir}}/w2\n");
+    server.write("app.ini", &more);
+    server.signal(Signal::SIGHUP);
+    wait_for("three", || answer(&server, "three"));
+    server.write("w3/four.ini", &vassal("four", ""));
+    server.write("app.ini", &format!("{more}emperor = {{dir}}/w3\n"));
+    server.signal(Signal::SIGHUP);
+    wait_for("four", || answer(&server, "four"));
+    assert_eq!((answer(&server, "one"), masters(&server, &["one"])), (Some(one), masters_before));
+    // Without a source it ends, and its vassals with it.
+    server.write("app.ini", &ini.replace("emperor = {dir}/w\n", ""));
+    server.signal(Signal::SIGHUP);
+    wait_for("the end of one", || answer(&server, "one").is_none().then_some(()));
+    wait_for("the app", || answer(&server, "front"));
+}

@@ -1,5 +1,5 @@
 //! The emperor that is part of an instance with sockets or an app of its own, seen from that instance's master: a child that is started, kept
-//! over reloads, started again when it dies, and ended with the instance.
+//! over reloads, given other settings, started again when it dies, and ended with the instance.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use imperator_sys::process::{self, Fork, monotonic_ms};
+use imperator_sys::seqpacket::SeqPacket;
 use imperator_sys::spawn;
 use imperator_worker::control::{BOOT_ENV, Boot, Role};
 use imperator_worker::settings::Settings;
@@ -31,7 +32,16 @@ pub struct Inside {
     running: Option<Running>,
     /// What to start when the running one has ended.
     next: Option<Settings>,
+    /// Over which the running one gets other settings.
+    channel: Option<SeqPacket>,
 }
+
+/// The running one is to go by the settings in the memfd that comes with this.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GoBy;
+
+/// Names the emperor's end of that channel.
+pub const FD_ENV: &str = "IMPERATOR_EMPEROR_MASTER_FD";
 
 /// Handed over by a master that executes itself anew.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,19 +51,29 @@ pub struct Running {
     settings: Settings,
     binary: PathBuf,
     argv: Vec<String>,
+    /// For the master's next life.
+    #[serde(default)]
+    pub channel: Option<i32>,
 }
 
 impl Inside {
     /// Goes on with the one of the life before.
-    pub fn resume(running: Option<Running>) -> Self {
-        Self { running, next: None }
+    ///
+    /// # Errors
+    /// Its channel was not handed over.
+    pub fn resume(running: Option<Running>) -> anyhow::Result<Self> {
+        let number = running.as_ref().and_then(|r| r.channel);
+        let channel = number.map(process::take_inherited).transpose().context("the channel to the emperor")?.map(SeqPacket::from_fd);
+        Ok(Self { running, next: None, channel })
     }
 
-    pub fn running(&self) -> Option<&Running> {
-        self.running.as_ref()
+    pub fn handover(&self) -> Option<Running> {
+        let channel = self.channel.as_ref().map(|c| c.as_fd().as_raw_fd());
+        self.running.as_ref().map(|r| Running { channel, ..r.clone() })
     }
 
-    /// The settings are these from now on: starts the emperor, ends it, or replaces it if anything that concerns it has changed.
+    /// The settings are these from now on: starts the emperor, ends it, or has it go by them, which its vassals do not notice. It is replaced only if
+    /// it would have to be another user.
     ///
     /// # Errors
     /// No process could be made.
@@ -61,6 +81,15 @@ impl Inside {
         let wanted = !settings.emperor.sources.is_empty();
         match &mut self.running {
             Some(running) if wanted && concerns(&running.settings, settings) => Ok(()),
+            Some(running)
+                if wanted
+                    && self.next.is_none()
+                    && running.settings.privileges == settings.privileges
+                    && goes_by(&self.channel, settings) =>
+            {
+                (running.settings, running.binary, running.argv) = (settings.clone(), binary.into(), argv.into());
+                Ok(())
+            }
             Some(running) => {
                 let _ = kill(Pid::from_raw(running.pid), Signal::SIGINT);
                 (running.binary, running.argv) = (binary.into(), argv.into());
@@ -110,6 +139,8 @@ impl Inside {
 
     fn start(&mut self, settings: &Settings, binary: &Path, argv: &[String], pause: Duration) -> anyhow::Result<()> {
         let master = nix::unistd::getpid();
+        let (ours, theirs) = SeqPacket::pair().context("socketpair")?;
+        ours.set_nonblocking(true)?;
         match process::fork().context("fork of the emperor")? {
             Fork::Parent(pid) => {
                 let running = Running {
@@ -118,17 +149,48 @@ impl Inside {
                     settings: settings.clone(),
                     binary: binary.into(),
                     argv: argv.into(),
+                    channel: None,
                 };
                 self.running = Some(running);
+                self.channel = Some(ours);
                 Ok(())
             }
             Fork::Child => {
-                let Err(error) = prepare(master, pause).and_then(|()| become_emperor(settings, binary, argv, master));
+                let Err(error) = prepare(master, pause).and_then(|()| become_emperor(settings, binary, argv, master, &theirs));
                 tracing::error!("the emperor cannot be started: {error:#}");
                 process::exit_now(1)
             }
         }
     }
+}
+
+/// Tells the running one; whether that was possible.
+fn goes_by(channel: &Option<SeqPacket>, settings: &Settings) -> bool {
+    let told =
+        channel.as_ref().map(|channel| channel.send(&GoBy, &[boot(settings, nix::unistd::getpid())?.as_fd()]).map_err(anyhow::Error::from));
+    matches!(told, Some(Ok(())))
+}
+
+/// What [`crate::below::boot`] reads.
+fn boot(settings: &Settings, master: Pid) -> anyhow::Result<File> {
+    let boot = Boot {
+        role: Role::Emperor,
+        settings: settings.clone(),
+        generation: 1,
+        listeners: vec![],
+        scoreboard: -1,
+        caches: vec![],
+        control: None,
+        request_log: None,
+        drop: None,
+        metrics: None,
+        master_pid: master.as_raw(),
+        started_at: 0,
+    };
+    let mut file = File::from(memfd_create("imperator-boot", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(&boot)?)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Whether an emperor that runs with `old` may stay.
@@ -147,28 +209,23 @@ fn prepare(master: Pid, pause: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn become_emperor(settings: &Settings, binary: &Path, argv: &[String], master: Pid) -> anyhow::Result<std::convert::Infallible> {
-    let boot = Boot {
-        role: Role::Emperor,
-        settings: settings.clone(),
-        generation: 1,
-        listeners: vec![],
-        scoreboard: -1,
-        caches: vec![],
-        control: None,
-        request_log: None,
-        drop: None,
-        metrics: None,
-        master_pid: master.as_raw(),
-        started_at: 0,
-    };
-    let mut file = File::from(memfd_create("imperator-boot", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(&serde_json::to_vec(&boot)?)?;
-    file.rewind()?;
+fn become_emperor(
+    settings: &Settings,
+    binary: &Path,
+    argv: &[String],
+    master: Pid,
+    channel: &SeqPacket,
+) -> anyhow::Result<std::convert::Infallible> {
+    let file = boot(settings, master)?;
+    process::set_cloexec(channel.as_fd(), false)?;
     process::set_cloexec(file.as_fd(), false)?;
-    let ours = |(name, _): &(String, String)| name != BOOT_ENV && name != super::above::FD_ENV && name != crate::master::STATE_ENV;
+    let ours = |(name, _): &(String, String)| {
+        name != BOOT_ENV && name != FD_ENV && name != super::above::FD_ENV && name != crate::master::STATE_ENV
+    };
     let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).filter(ours);
-    let env = env.map(|(name, value)| format!("{name}={value}")).chain([format!("{BOOT_ENV}={}", file.as_raw_fd())]);
+    let env = env
+        .map(|(name, value)| format!("{name}={value}"))
+        .chain([format!("{BOOT_ENV}={}", file.as_raw_fd()), format!("{FD_ENV}={}", channel.as_fd().as_raw_fd())]);
     let env = env.map(CString::new).collect::<Result<Vec<_>, _>>()?;
     let argv = argv.iter().map(|a| CString::new(a.as_str())).collect::<Result<Vec<_>, _>>()?;
     let program = CString::new(binary.to_str().context("the executable's path is no UTF-8")?)?;

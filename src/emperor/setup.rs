@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, bail};
+use imperator_sys::seqpacket::SeqPacket;
 use imperator_sys::spawn;
 use imperator_worker::hooks::Hooks;
 use imperator_worker::log::diag;
@@ -25,6 +26,7 @@ use super::command::{Door, Jobs, Limits, Server};
 use super::core::{Core, Policy};
 use super::dashboard::Dashboard;
 use super::inquiry::Inquiry;
+use super::inside::FD_ENV;
 use super::outlet::Place as LogPlace;
 use super::poller::{Poller, What};
 use super::shell::{End, Shell};
@@ -50,7 +52,8 @@ pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     }
     let first_dir = std::env::current_dir().context("the working directory")?;
     let is_vassal = std::env::var_os(super::above::FD_ENV).is_some();
-    let life = if place == Place::First { State::receive()? } else { None };
+    let life = State::receive()?;
+    let instance = if life.is_none() { instance(place)? } else { None };
     let mut outfit = (place == Place::First).then(|| Outfit::put_on(settings, is_vassal, life.as_ref())).transpose()?;
     name_process(settings, place);
     let start_dir = std::env::current_dir().context("the working directory")?;
@@ -60,6 +63,9 @@ pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     if let Some(outfit) = &mut outfit {
         outfit.waiting.tell();
         shell.use_logs(outfit.logs.take())?;
+    }
+    if let Some(instance) = instance {
+        shell.join_instance(instance)?;
     }
     let pipe = if handed { shell.above.as_ref().map(|a| a.fd().try_clone_to_owned()).transpose()? } else { None };
     let sockets = shell.socket_files(&start_dir);
@@ -72,6 +78,14 @@ pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
         End::Exit(code) => Ok(code),
         End::Again => again(&first_dir, pipe),
     }
+}
+
+/// On a first start: over which the master of the instance that this is part of sends other settings.
+fn instance(place: Place) -> anyhow::Result<Option<SeqPacket>> {
+    let Some(number) = std::env::var(FD_ENV).ok().filter(|_| place != Place::First) else { return Ok(None) };
+    imperator_sys::environ::unset(FD_ENV.as_ref())?; // it is not our vassals' matter
+    let fd = number.parse().ok().and_then(|number| imperator_sys::process::take_inherited(number).ok());
+    Ok(Some(SeqPacket::from_fd(fd.with_context(|| format!("{FD_ENV}={number}"))?)))
 }
 
 /// What an emperor that is nobody's child does for itself, as a master would: terminal, logs, pidfiles.
@@ -199,6 +213,7 @@ fn prepare(
         since: super::shell::now().seconds(),
         descriptors: raise_descriptors(),
         above,
+        instance: None,
         systemd,
         program: own_program(),
         namespaces,
@@ -219,6 +234,15 @@ fn prepare(
 }
 
 impl Shell {
+    /// Listens to the master of our instance.
+    pub(super) fn join_instance(&mut self, master: SeqPacket) -> anyhow::Result<()> {
+        use std::os::fd::AsFd;
+        master.set_nonblocking(true)?;
+        self.poller.readable(master.as_fd(), What::Instance)?;
+        self.instance = Some(master);
+        Ok(())
+    }
+
     /// What is in the file system for those who ask us.
     fn socket_files(&self, start_dir: &Path) -> Vec<PathBuf> {
         let address = self.settings.emperor.stats.as_deref().map(Address::parse);

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use imperator_sys::process::monotonic_ms;
+use imperator_sys::seqpacket::SeqPacket;
 use imperator_worker::hooks::Hooks;
 use imperator_worker::settings::Settings;
 use nix::errno::Errno;
@@ -25,6 +26,7 @@ use super::dashboard::Dashboard;
 use super::demand::Demand;
 use super::hearing::Chatter;
 use super::inquiry::Inquiry;
+use super::inside::GoBy;
 use super::poller::{Poller, What};
 use super::sources::{Monitor, Rules};
 use super::taps::Taps;
@@ -79,6 +81,8 @@ pub struct Shell {
     /// Limit of open descriptors (soft, hard) that vassals get: ours is higher.
     pub(super) descriptors: Option<(u64, u64)>,
     pub(super) above: Option<Above>,
+    /// The master of the instance that this is part of: it sends other settings.
+    pub(super) instance: Option<SeqPacket>,
     pub(super) systemd: Option<Systemd>,
     /// The binary that vassals are started with, as it was found at our own start.
     pub(super) program: OsString,
@@ -172,6 +176,7 @@ impl Shell {
             What::Signals => self.take_signals(),
             What::Sources => self.hear_of_files(),
             What::Above => self.hear_from_above(),
+            What::Instance => self.hear_from_instance(),
             What::Stats => self.answer_clients(),
             What::Logs => self.logs.iter_mut().for_each(Logs::on_ready),
             What::Pipe(key) => self.read_pipe(&key),
@@ -221,7 +226,7 @@ impl Shell {
                     self.act(actions);
                 }
                 Ok(Signal::SIGWINCH) => self.scan(),
-                Ok(Signal::SIGUSR2) => drop(self.become_next(Cause::Upgrade)),
+                Ok(Signal::SIGUSR2) => drop(self.become_next(Cause::Upgrade, None)),
                 _ => {}
             }
         }
@@ -303,10 +308,20 @@ impl Shell {
         }
     }
 
+    /// Other settings; if they cannot be taken, what runs goes on with those that it has.
+    fn hear_from_instance(&mut self) {
+        let Some(instance) = &self.instance else { return };
+        match instance.recv::<GoBy>() {
+            Ok(Some(mut packet)) => drop(packet.fds.pop().map(|boot| self.become_next(Cause::Reload, Some(boot)))),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(None) | Err(_) => self.poller.remove(instance.as_fd()), // its death is ours, by the kernel's hand
+        }
+    }
+
     /// Our own emperor wants us to read our configuration anew. Vassals run on, unless this is to be no emperor any more.
     fn reload(&mut self) {
         match configuration(&self.first_dir) {
-            Ok(loaded) if loaded.mode == Mode::Emperor => drop(self.become_next(Cause::Reload)),
+            Ok(loaded) if loaded.mode == Mode::Emperor => drop(self.become_next(Cause::Reload, None)),
             Ok(_) => return self.begin_end(End::Again),
             Err(error) => tracing::error!("[emperor] reload refused, nothing changes: the configuration has errors\n{error}"),
         }

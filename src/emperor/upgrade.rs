@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use imperator_sys::process;
 use imperator_sys::seqpacket::SeqPacket;
+use imperator_worker::control::BOOT_ENV;
 use imperator_worker::settings::{Emperor, Settings};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct State {
     pub descriptors: Option<(u64, u64)>,
     /// Over which our own emperor speaks.
     above: Option<i32>,
+    /// Over which the master of our instance sends other settings.
+    #[serde(default)]
+    instance: Option<i32>,
     /// After a reload: the options by which vassals were started.
     #[serde(default)]
     mould: Option<Value>,
@@ -113,7 +117,7 @@ impl State {
         let doors = self.doors.iter().map(|(_, fd, _)| *fd);
         let mut all = [of(&self.pipes), of(&self.configs), of(&self.taps)].concat();
         all.extend(asks.chain(demands).chain(doors));
-        all.extend(self.stats.iter().map(|(fd, _)| *fd).chain(self.logs.iter().map(|(_, fd)| *fd)).chain(self.above));
+        all.extend(self.stats.iter().map(|(fd, _)| *fd).chain(self.logs.iter().map(|(_, fd)| *fd)).chain(self.above).chain(self.instance));
         all.into_iter()
     }
 }
@@ -124,8 +128,9 @@ fn take(fd: i32) -> anyhow::Result<OwnedFd> {
 
 impl Shell {
     /// Becomes the next life of this emperor. Returns only if that is not possible: nothing has changed then.
-    pub(super) fn become_next(&mut self, cause: Cause) -> anyhow::Error {
-        let error = self.try_to_become_next(cause).err().unwrap_or_else(|| anyhow::anyhow!("exec returned"));
+    /// `boot`: the settings of an emperor that is part of an instance.
+    pub(super) fn become_next(&mut self, cause: Cause, boot: Option<OwnedFd>) -> anyhow::Error {
+        let error = self.try_to_become_next(cause, boot).err().unwrap_or_else(|| anyhow::anyhow!("exec returned"));
         tracing::error!("[emperor] {cause:?} refused, nothing changes: {error:#}");
         error
     }
@@ -139,8 +144,14 @@ impl Shell {
         Ok(())
     }
 
-    fn try_to_become_next(&mut self, cause: Cause) -> anyhow::Result<()> {
-        self.check_upgrade()?;
+    fn try_to_become_next(&mut self, cause: Cause, boot: Option<OwnedFd>) -> anyhow::Result<()> {
+        match &boot {
+            None => self.check_upgrade()?,
+            Some(boot) => {
+                ensure!(!self.core.is_ending(), "the emperor ends");
+                process::set_cloexec(boot.as_fd(), false)?;
+            }
+        }
         tracing::info!("[emperor] executes its binary anew; vassals run on");
         let state = State { mould: (cause == Cause::Reload).then(|| mould(&self.settings)), ..self.state() };
         let mut file = File::from(memfd_create("imperator-emperor", MFdFlags::MFD_CLOEXEC)?);
@@ -151,7 +162,7 @@ impl Shell {
         process::set_cloexec(file.as_fd(), false)?;
         let here = std::env::current_dir();
         self.sources.iter().for_each(|source| source.release());
-        let result = self.execute(file.as_raw_fd());
+        let result = self.execute(file.as_raw_fd(), boot.as_ref().map(AsRawFd::as_raw_fd));
         mark(true);
         if let Ok(here) = here {
             let _ = std::env::set_current_dir(here);
@@ -159,13 +170,14 @@ impl Shell {
         result
     }
 
-    fn execute(&self, state: i32) -> anyhow::Result<()> {
+    fn execute(&self, state: i32, boot: Option<i32>) -> anyhow::Result<()> {
         std::env::set_current_dir(&self.first_dir).with_context(|| format!("chdir {}", self.first_dir.display()))?;
         let pair = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             CString::new([name.into_vec(), b"=".to_vec(), value.into_vec()].concat()).ok()
         };
         let mut environment: Vec<CString> = std::env::vars_os().filter_map(pair).collect();
         environment.push(CString::new(format!("{STATE_ENV}={state}"))?);
+        environment.extend(boot.map(|fd| CString::new(format!("{BOOT_ENV}={fd}"))).transpose()?);
         let arguments: Vec<CString> = std::env::args_os().filter_map(|a| CString::new(a.into_vec()).ok()).collect();
         let program = own_program();
         let Err(error) = nix::unistd::execve(&CString::new(program.clone().into_vec())?, &arguments, &environment);
@@ -189,6 +201,7 @@ impl Shell {
             since: self.since,
             descriptors: self.descriptors,
             above: self.above.as_ref().map(|a| a.fd().as_raw_fd()),
+            instance: self.instance.as_ref().map(|i| i.as_fd().as_raw_fd()),
             mould: None,
         }
     }
@@ -230,6 +243,9 @@ impl Shell {
         }
         self.since = state.since;
         self.descriptors = state.descriptors;
+        if let Some(fd) = state.instance {
+            self.join_instance(SeqPacket::from_fd(take(fd)?))?;
+        }
         if state.mould.is_some_and(|old| old != mould(&self.settings)) {
             let actions = self.core.restart_all(time, "the emperor's options for its vassals are others now");
             self.act(actions);

@@ -102,6 +102,7 @@ impl State {
             .chain(self.emperor)
             .chain(self.asked)
             .chain(self.emperor_config)
+            .chain(self.inside.as_ref().and_then(|running| running.channel))
             .chain(self.logs.iter().map(|(_, fd)| *fd))
             .chain(self.answers.iter().map(|(_, fd, _)| *fd))
             .chain(self.metrics.as_ref().map(|(fd, _)| *fd))

@@ -86,7 +86,7 @@ impl Master {
             started_at: self.started_at,
             binary: self.start.binary.clone(),
             vacuum: self.vacuum.clone(),
-            inside: self.inside.running().cloned(),
+            inside: self.inside.handover(),
             logs: self.logs.handover().into_iter().map(|(name, fd)| (name, fd.as_raw_fd())).collect(),
             emperor: self.emperor.as_ref().map(AsRawFd::as_raw_fd),
             emperor_config: self.emperor_config.as_ref().map(AsRawFd::as_raw_fd),

@@ -176,7 +176,7 @@ impl Master {
         master.watch_emperor()?;
         master.be_asked(Asked::resume(state.asked, state.reloads_heard)?)?;
         master.emperor_config = state.emperor_config.map(handover::take).transpose()?.map(File::from);
-        master.inside = Inside::resume(state.inside);
+        master.inside = Inside::resume(state.inside)?;
         master.kept_answers = answers::take(state.answers)?;
         master.kept_peers = state.cache_peers;
         master.descriptors = Descriptors::resume(state.descriptors)?;

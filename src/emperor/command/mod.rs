@@ -173,7 +173,7 @@ impl Shell {
             Ok(()) => {
                 let done = "the emperor executes its binary anew; vassals run on".into();
                 self.reply(client, &Done { done });
-                self.become_next(Cause::Upgrade);
+                self.become_next(Cause::Upgrade, None);
             }
             Err(error) => self.reply(client, &Failed { error: format!("{error:#}") }),
         }
