@@ -163,19 +163,23 @@ fn alarms_are_raised_by_the_app_by_lines_and_by_crashes_and_not_too_often() {
     let mut server = Server::new();
     server.write(
         "app.py",
-        "import os, sys, uwsgi\ndef application(env, sr):\n    what = env['PATH_INFO']\n    if what == '/alarm':\n        uwsgi.alarm('bell', b'from the app')\n    elif what == '/line':\n        print('an ALERT 42', flush=True)\n    elif what == '/crash':\n        os.kill(os.getpid(), 11)\n    sr('200 OK', [])\n    return []\n",
+        "import os, sys, uwsgi\ndef application(env, sr):\n    what = env['PATH_INFO']\n    if what == '/alarm':\n        uwsgi.alarm('bell', b'from the app')\n        uwsgi.alarm('note', b'from the app')\n    elif what == '/line':\n        print('an ALERT 42', flush=True)\n    elif what == '/crash':\n        os.kill(os.getpid(), 11)\n    sr('200 OK', [])\n    return []\n",
     );
-    let ini = "alarm = bell cmd:cat >> {dir}/alarms\nlog-alarm = bell ALERT [0-9]+\nalarm-segfault = bell\nalarm-freq = 600\nalarm = hangs cmd:sleep 600\n";
+    let ini = "alarm = bell cmd:cat > {dir}/alarm.$$\nlog-alarm = bell ALERT [0-9]+\nalarm-segfault = bell\nalarm-freq = 600\nalarm = hangs cmd:sleep 600\nalarm = note log:LOOK HERE\n";
     server.start_ini(&format!("{BASE}{ini}")).ready("{sock}");
     for path in ["/alarm", "/alarm", "/line", "/line"] {
         assert_eq!(support::uwsgi(&server.sock(), path).expect("an answer").status, 200);
     }
     assert!(support::uwsgi(&server.sock(), "/crash").is_err());
-    let text = wait_for("three alarms", || {
-        let text = std::fs::read_to_string(server.path("alarms")).unwrap_or_default();
-        (text.contains("from the app") && text.contains("ALERT 42") && text.contains("segmentation fault")).then_some(text)
+    let texts = wait_for("three alarms", || {
+        let files = std::fs::read_dir(server.path("")).expect("the directory").filter_map(|file| Some(file.ok()?.path()));
+        let alarms = files.filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"alarm.")));
+        let texts: Vec<String> = alarms.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+        ["from the app", "ALERT 42", "segmentation fault"].iter().all(|part| texts.iter().any(|text| text.contains(part))).then_some(texts)
     });
-    assert_eq!(text.lines().count(), 3, "{text}");
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert!(texts.iter().any(|text| text == "from the app"), "the message and nothing else, as uWSGI's commands get it: {texts:?}");
+    server.wait_log("ALARM: LOOK HERE from the app");
 }
 
 #[test]

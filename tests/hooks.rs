@@ -84,7 +84,7 @@ fn a_master_that_is_root_does_hooks_and_touched_files_with_the_apps_rights() {
 fn hooks_raise_alarms_in_every_process_and_end_what_they_are_told_to_end() {
     let mut server = Server::new();
     server.write("app.py", HELLO);
-    let ini = "socket = {sock}\nwsgi-file = app.py\nalarm = bell cmd:cat >> {dir}/rung\n\
+    let ini = "socket = {sock}\nwsgi-file = app.py\nalarm = bell cmd:(cat; echo) >> {dir}/rung\n\
                hook-asap = alarm:bell first\nhook-as-user = alarm:bell zygote before\nhook-post-app = alarm:bell zygote after\n\
                hook-accepting = alarm:bell worker\nhook-master-start = alarm:bell master\nhook-as-user-atexit = alarm:bell last\n";
     server.start_ini(ini).ready("{sock}");
@@ -117,7 +117,7 @@ fn descriptors_of_the_parent_raise_alarms_and_reload_again_and_again() {
     use std::io::Write as _;
     let mut server = Server::new();
     server.write("app.py", HELLO);
-    server.write("app.ini", "[uwsgi]\nsocket = {sock}\nwsgi-file = app.py\nalarm = bell cmd:cat >> {dir}/rung\nalarm-fd = bell 8:2 memory is short\nreload-on-fd = 9:1 new release\nalarm-freq = 0\n");
+    server.write("app.ini", "[uwsgi]\nsocket = {sock}\nwsgi-file = app.py\nalarm = bell cmd:(cat; echo) >> {dir}/rung\nalarm-fd = bell 8:2 memory is short\nreload-on-fd = 9:1 new release\nalarm-freq = 0\n");
     let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
     let ((alarm, rings), (reload, reloads)) = (pipe(), pipe());
     let high = |fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD(100)).expect("a copy");

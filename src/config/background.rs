@@ -66,7 +66,7 @@ pub fn alarm(text: &str) -> Result<Alarm, String> {
     let deed = match plugin.split_once(':').unwrap_or((plugin, "")) {
         ("cmd", command) if !command.trim().is_empty() => AlarmDeed::Command(command.into()),
         ("cmd", _) => return Err("a command is missing: cmd:COMMAND".into()),
-        ("log", _) => AlarmDeed::Log,
+        ("log", first) => AlarmDeed::Log(first.trim().into()),
         ("signal", _) => return Err("there are no uwsgi signals yet, so that none can be raised: use cmd:COMMAND or log".into()),
         ("mule", _) => return Err("there are no mules yet, so that none can be told: use cmd:COMMAND or log".into()),
         (other, _) => {
@@ -197,7 +197,8 @@ mod tests {
     fn alarms() {
         let bell = alarm("bell cmd:cat >> /x").expect("good");
         assert_eq!((bell.name.as_str(), bell.deed), ("bell", AlarmDeed::Command("cat >> /x".into())));
-        assert_eq!(alarm("l log:").expect("good").deed, AlarmDeed::Log);
+        assert_eq!(alarm("l log:").expect("good").deed, AlarmDeed::Log("".into()));
+        assert_eq!(alarm("l log:LOOK HERE").expect("good").deed, AlarmDeed::Log("LOOK HERE".into()));
         for bad in ["bell", "bell cmd:", "bell xmpp:a@b", "bell signal:17"] {
             assert!(alarm(bad).is_err(), "{bad}");
         }

@@ -56,6 +56,10 @@ impl Alarms {
 impl Master {
     /// Raises the alarm of that name; one that is not configured is told in the log.
     pub(super) fn raise(&mut self, name: &str, message: &str) {
+        self.raise_text(name, message, "");
+    }
+
+    fn raise_text(&mut self, name: &str, message: &str, end: &str) {
         let Some(settings) = self.last_settings.clone() else { return };
         let rules = &settings.background.alarms;
         let message = cut(message, rules.message_bytes as usize);
@@ -66,8 +70,9 @@ impl Master {
         for alarm in rules.alarms.iter().filter(|alarm| alarm.name == name) {
             known = true;
             match &alarm.deed {
-                AlarmDeed::Log => say(&format!("[uwsgi-alarm] {name}: {message}")),
-                AlarmDeed::Command(command) => self.run_alarm(name, command, message),
+                AlarmDeed::Log(first) if first.is_empty() => say(&format!("[uwsgi-alarm] ALARM: {message}")),
+                AlarmDeed::Log(first) => say(&format!("[uwsgi-alarm] ALARM: {first} {message}")),
+                AlarmDeed::Command(command) => self.run_alarm(name, command, &format!("{message}{end}")),
             }
         }
         if !known {
@@ -75,11 +80,11 @@ impl Master {
         }
     }
 
-    fn run_alarm(&mut self, name: &str, command: &str, message: &str) {
+    fn run_alarm(&mut self, name: &str, command: &str, text: &str) {
         if self.alarms.commands.len() >= MOST_COMMANDS {
-            return say(&format!("[uwsgi-alarm] {name}: {MOST_COMMANDS} commands run already, this one does not: {message}"));
+            return say(&format!("[uwsgi-alarm] {name}: {MOST_COMMANDS} commands run already, this one does not: {}", text.trim_end()));
         }
-        let started = memfd("imperator-alarm", format!("{message}\n").as_bytes())
+        let started = memfd("imperator-alarm", text.as_bytes())
             .and_then(|text| self.start_helper(&Helper { command, stdin: Some(text.as_fd()), tied: true, ..Helper::default() }));
         match started {
             Ok(pid) => self.alarms.commands.push(pid.as_raw()),
@@ -105,7 +110,7 @@ impl Master {
     /// Lines of the log that somebody wants to know of.
     pub(super) fn raise_for_lines(&mut self) {
         for (name, line) in self.logs.alarming() {
-            self.raise(&name, &line);
+            self.raise_text(&name, &line, "\n");
         }
     }
 

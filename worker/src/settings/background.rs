@@ -144,8 +144,8 @@ pub struct Alarm {
 /// What an alarm does with its message.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub enum AlarmDeed {
-    /// A line in the log.
-    Log,
-    /// For `/bin/sh -c`; the message is its standard input.
+    /// A line in the log, with this before the message.
+    Log(String),
+    /// For `/bin/sh -c`; the message is its standard input, without a line end as uWSGI has it, unless it is a line of the log.
     Command(String),
 }
