@@ -26,10 +26,8 @@ impl Recipe<'_> {
     /// # Errors
     /// An environment variable that cannot be set; no /proc.
     pub fn go_on(&self, control: &SeqPacket, master: Pid) -> Result<Infallible> {
-        let mut env = environment(self.start, self.settings);
-        put_by_hooks(self.start, &mut env);
         let boot = self.record(Some(control), master.as_raw(), self.plan)?;
-        imperator_sys::environ::replace(&env).context("the app's environment")?;
+        self.take_environment()?;
         Ok(process::start_over(|| match imperator_lua::run(boot) {
             Ok(code) => code & 0xff,
             Err(error) => {
@@ -37,5 +35,11 @@ impl Recipe<'_> {
                 1
             }
         })?)
+    }
+
+    fn take_environment(&self) -> Result<()> {
+        let mut env = environment(self.start, self.settings);
+        put_by_hooks(self.start, &mut env);
+        imperator_sys::environ::replace(&env).context("the app's environment")
     }
 }

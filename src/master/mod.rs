@@ -51,6 +51,7 @@ pub(crate) use daemon::{Waiting, detach};
 pub use order::Order;
 
 use imperator_worker::settings::Settings;
+pub use setup::Ready;
 
 /// What the process was started with: all that a reload needs to do the same again.
 #[derive(Debug, Clone, Default)]
@@ -91,18 +92,26 @@ pub const STATE_ENV: &str = "IMPERATOR_STATE";
 /// How often the instance has been reloaded.
 const RELOADS_ENV: &str = "UWSGI_RELOADS";
 
-/// Runs an instance from its configuration until it is told to end; the exit code.
+/// How far a start has come.
+#[must_use]
+pub enum Prepared {
+    /// To the end, with this exit code.
+    Ended(i32),
+    Ready(Box<Ready>),
+}
+
+/// Makes an instance from its configuration, up to its first process, which [`Ready::run`] starts.
 /// Must be called before any thread is started.
 ///
 /// # Errors
 /// What stops a start: an address, a user, a file (exit code 1).
-pub fn run(settings: Settings, start: &Start) -> anyhow::Result<i32> {
+pub fn prepare(settings: Settings, start: &Start) -> anyhow::Result<Prepared> {
     setup::first(settings, start)
 }
 
 /// Goes on after a reload's exec; `None` if this start is none. To be called first of all: it loads the configuration itself, and if that
 /// fails the running generation serves on.
-pub fn resume(start: &Start) -> Option<anyhow::Result<i32>> {
+pub fn resume(start: &Start) -> Option<anyhow::Result<Box<Ready>>> {
     let number = start.var(STATE_ENV)?;
     Some(setup::again(number, start))
 }

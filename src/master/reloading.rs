@@ -26,6 +26,7 @@ use crate::sockets::Bound;
 
 impl Master {
     /// Reads the configuration, and if it is good becomes the next life of this master.
+    #[inline(never)] // its frame, a whole configuration, would be part of the zygote's for life
     pub(super) fn reload(&mut self, brutal: bool) {
         match setup::load(&self.start, !self.inherited_again().is_empty()) {
             Err(error) => {
@@ -104,8 +105,15 @@ impl Master {
         }
     }
 
+    /// After an exec, without a new generation.
+    pub(super) fn stay(&mut self, error: &anyhow::Error) {
+        say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
+        self.tally.reload_failed(&format!("{error:#}"));
+        self.keep();
+    }
+
     /// After an exec whose configuration is refused: the settings of the running generation hold again.
-    pub fn keep(&mut self) {
+    fn keep(&mut self) {
         self.back_to_directory();
         let Some(number) = self.current().map(|(number, _)| number) else {
             return self.events.push_back(Event::Stop { haste: Haste::Now, code: 1 });

@@ -207,6 +207,14 @@ impl Master {
     /// # Errors
     /// A service that cannot be had, or no memory for the scoreboard.
     pub fn begin(&mut self, settings: Rc<Settings>, listeners: Vec<Bound>, brutal: bool) -> Result<()> {
+        let begin = self.make_generation(settings, listeners, brutal)?;
+        self.tell(begin);
+        Ok(())
+    }
+
+    /// All that a generation needs before its first process.
+    #[inline(never)] // nothing of its stack is to be below that process
+    fn make_generation(&mut self, settings: Rc<Settings>, listeners: Vec<Bound>, brutal: bool) -> Result<Event> {
         let policy = policy::policy(&settings);
         anyhow::ensure!(policy.workers <= MOST_WORKERS, "workers = {}: {MOST_WORKERS} are the most", policy.workers);
         let number = self.instance.last_generation + 1;
@@ -224,8 +232,7 @@ impl Master {
         self.runtimes.insert(number, runtime);
         self.go_by(number);
         self.tell_emperor(vassal::SPAWNED);
-        self.tell(Event::Begin { policy, brutal });
-        Ok(())
+        Ok(Event::Begin { policy, brutal })
     }
 
     /// The settings of that generation hold for what the master itself does.
@@ -248,7 +255,7 @@ impl Master {
     }
 
     /// Runs until everything has ended; the exit code.
-    pub fn serve(mut self) -> Result<i32> {
+    pub fn serve(&mut self) -> Result<i32> {
         loop {
             self.timers_due();
             self.services_due();

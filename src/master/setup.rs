@@ -15,10 +15,10 @@ use nix::sys::stat::{Mode, umask};
 use super::daemon::{self, Waiting};
 use super::handover::State;
 use super::running::Master;
-use super::{Start, handover, shim, signals, single};
+use super::{Prepared, Start, handover, shim, signals, single};
 use crate::config::reader::from_emperor;
 use crate::config::{self, Loaded};
-use crate::hooks::Hooks;
+use crate::hooks::{Effects, Hooks};
 use crate::identity::{Moment, write_pidfiles};
 use crate::logs::Logs;
 use crate::privileges::{join_cgroups, report, take_at_once, wants_pid_namespace};
@@ -27,8 +27,47 @@ use crate::sockets::{self, Bound, Inherited, backlog, bind_all};
 /// uWSGI's version that we are compatible with: tools read it from the first line.
 pub const UWSGI_VERSION: &str = "2.0.30";
 
+/// A master that has all it needs for its next generation.
+///
+/// Starting is two steps, so that what was on the stack in the first, much of it settings in one form or another, is not below the loop, the
+/// zygote and its workers for the rest of their lives.
+pub struct Ready {
+    master: Master,
+    /// Why not: after an exec only, and the generation of before serves on.
+    next: Result<Next>,
+    is_resumed: bool,
+}
+
+/// What a generation starts with.
+struct Next {
+    settings: Rc<Settings>,
+    listeners: Vec<Bound>,
+    brutal: bool,
+    effects: Effects,
+}
+
+impl Ready {
+    /// Starts the generation, and runs until everything has ended; the exit code.
+    ///
+    /// # Errors
+    /// At a first start, what stops it; else the kernel's.
+    pub fn run(mut self: Box<Self>) -> Result<i32> {
+        let begun = std::mem::replace(&mut self.next, Err(anyhow::anyhow!("begun already"))).and_then(|next| {
+            self.master.begin(next.settings, next.listeners, next.brutal)?;
+            self.master.effects(&next.effects);
+            Ok(())
+        });
+        match begun {
+            Err(error) if self.is_resumed => self.master.stay(&error),
+            begun => begun?,
+        }
+        self.master.serve()
+    }
+}
+
 /// A first start.
-pub fn first(settings: Settings, start: &Start) -> Result<i32> {
+#[inline(never)]
+pub fn first(settings: Settings, start: &Start) -> Result<Prepared> {
     let signals = signals::open()?;
     take_at_once(&settings.privileges)?;
     imperator_sys::process::cloexec_from_3()?;
@@ -48,7 +87,7 @@ pub fn first(settings: Settings, start: &Start) -> Result<i32> {
     let hooks = Hooks::parse(&settings.hooks)?;
     let effects = hooks.run("asap")?;
     if let Some(code) = effects.exit {
-        return Ok(code);
+        return Ok(Prepared::Ended(code));
     }
     let groups = surroundings(&settings, start)?;
     let start = &still_ours(start, &inherited);
@@ -57,10 +96,10 @@ pub fn first(settings: Settings, start: &Start) -> Result<i32> {
     write_pidfiles(&settings.process, Moment::Early, std::process::id() as i32)?;
     let effects = effects.go_on(|| hooks.run("pre-jail"))?;
     if let Some(code) = effects.exit {
-        return Ok(code);
+        return Ok(Prepared::Ended(code));
     }
     if let Some(role) = role {
-        return single::become_interpreter(role, &settings, start, &listeners, &logs, epoch());
+        return single::become_interpreter(role, &settings, start, &listeners, &logs, epoch()).map(Prepared::Ended);
     }
     write_pidfiles(&settings.process, Moment::Later, std::process::id() as i32)?;
     prctl::set_name(c"master")?;
@@ -71,13 +110,13 @@ pub fn first(settings: Settings, start: &Start) -> Result<i32> {
     master.vacuum.groups(groups);
     master.join_emperor()?;
     imperator_sys::process::trim_heap(); // reading the configuration needed more than the zygote is to inherit
-    master.begin(Rc::new(settings), listeners, false)?;
-    master.effects(&effects);
-    master.serve()
+    let next = Next { settings: Rc::new(settings), listeners, brutal: false, effects };
+    Ok(Prepared::Ready(Box::new(Ready { master, next: Ok(next), is_resumed: false })))
 }
 
 /// The same process after its exec: the generations of before run on, and a new one is started beside them if the configuration allows.
-pub fn again(number: &str, start: &Start) -> Result<i32> {
+#[inline(never)]
+pub fn again(number: &str, start: &Start) -> Result<Box<Ready>> {
     let signals = signals::open()?;
     let mut state = handover::receive(number)?;
     let brutal = state.brutal;
@@ -95,12 +134,8 @@ pub fn again(number: &str, start: &Start) -> Result<i32> {
     if loaded.as_ref().map_or(&newest, |l| &l.settings).log.reopen {
         master.reopen_logs(false);
     }
-    if let Err(error) = loaded.and_then(|loaded| next_generation(&mut master, &start, loaded, brutal)) {
-        say(&format!("*** reload failed: {error:#}; the running generation goes on ***"));
-        master.tally.reload_failed(&format!("{error:#}"));
-        master.keep();
-    }
-    master.serve()
+    let next = loaded.and_then(|loaded| next_generation(&mut master, &start, loaded, brutal));
+    Ok(Box::new(Ready { master, next, is_resumed: true }))
 }
 
 /// The logs of the new settings, or if they cannot be had, those of before.
@@ -117,14 +152,12 @@ fn logs_again(state: &mut State, settings: &Settings, old: &Settings) -> Result<
     }
 }
 
-fn next_generation(master: &mut Master, start: &Start, loaded: Loaded, brutal: bool) -> Result<()> {
+fn next_generation(master: &mut Master, start: &Start, loaded: Loaded, brutal: bool) -> Result<Next> {
     loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let effects = Hooks::parse(&loaded.settings.hooks)?.run("asap")?;
     master.vacuum.groups(surroundings(&loaded.settings, start)?);
     let listeners = listen(&loaded.settings, &master.listeners(), &master.inherited_again())?;
-    master.begin(Rc::new(loaded.settings), listeners, brutal)?;
-    master.effects(&effects);
-    Ok(())
+    Ok(Next { settings: Rc::new(loaded.settings), listeners, brutal, effects })
 }
 
 /// The configuration as a start in the original directory would read it. `listens`: on sockets that it does not name.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use imperator_sys::process::{self, Fork};
@@ -162,11 +163,12 @@ impl Recipe<'_> {
 
     /// The memfd with all that the new process must know.
     fn boot(&self, control: Option<&SeqPacket>, master_pid: i32, plan: &Plan) -> Result<File> {
-        memfd("imperator-boot", &serde_json::to_vec(&self.record(control, master_pid, plan)?)?)
+        memfd("imperator-boot", &serde_json::to_vec(&*self.record(control, master_pid, plan)?)?)
     }
 
     /// All that the new process must know; the descriptors in it are made to survive the exec.
-    pub(super) fn record(&self, control: Option<&SeqPacket>, master_pid: i32, plan: &Plan) -> Result<Boot> {
+    #[inline(never)] // a forked zygote goes on above its caller
+    pub(super) fn record(&self, control: Option<&SeqPacket>, master_pid: i32, plan: &Plan) -> Result<Arc<Boot>> {
         let mut settings = self.settings.clone();
         if settings.process.chdir.is_some() && settings.privileges.chroot.is_none() {
             // We are there already, and a relative path would be followed twice.
@@ -191,7 +193,7 @@ impl Recipe<'_> {
         for fd in shared.chain(self.metrics.map(AsFd::as_fd)).chain(control.map(AsFd::as_fd)).chain(self.request_log) {
             process::set_cloexec(fd, false)?;
         }
-        Ok(boot)
+        Ok(Arc::new(boot))
     }
 }
 

@@ -21,7 +21,7 @@ const WATCHDOG_STACK: usize = 128 * 1024;
 
 /// What a worker is started with.
 pub struct WorkerConfig {
-    pub boot: Boot,
+    pub boot: Arc<Boot>,
     /// Its number, from 1.
     pub worker: u32,
     /// The listening sockets of `boot.listeners`, in that order.

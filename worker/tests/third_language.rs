@@ -107,7 +107,7 @@ fn main() {
 }
 
 fn zygote(number: &str, file: String) -> Result<i32, ZygoteError> {
-    let host = zygote::begin(Boot::receive(number)?)?;
+    let host = zygote::begin(Boot::receive(number)?.into())?;
     zygote::run(host, &mut Loader { file, language: None })
 }
 

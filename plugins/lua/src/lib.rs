@@ -23,6 +23,8 @@ mod state;
 mod table;
 mod turn;
 
+use std::sync::Arc;
+
 use imperator_worker::control::Boot;
 use imperator_worker::host::Host;
 use imperator_worker::zygote::{self, Runtime, ZygoteError};
@@ -31,7 +33,7 @@ use imperator_worker::zygote::{self, Runtime, ZygoteError};
 ///
 /// # Errors
 /// As [`zygote::begin`] and [`zygote::run`].
-pub fn run(boot: Boot) -> Result<i32, ZygoteError> {
+pub fn run(boot: Arc<Boot>) -> Result<i32, ZygoteError> {
     let host = zygote::begin(boot)?;
     zygote::run(host, &mut *runtime(host))
 }

@@ -47,7 +47,7 @@ pub fn run(py: Python<'_>) -> anyhow::Result<i32> {
     if boot.role == Role::Emperor {
         bail!("an emperor is no Python process");
     }
-    let host = zygote::begin(boot)?;
+    let host = zygote::begin(Arc::new(boot))?;
     let mut python = Python3::prepare(py, host).map_err(|error| explain(py, error))?;
     if host.boot.role == Role::Script {
         let script = host.boot.settings.python.pyrun.as_deref().context("pyrun")?;

@@ -25,7 +25,7 @@ pub use facts::{memory, micros};
 
 /// This process and its instance.
 pub struct Host {
-    pub boot: Boot,
+    pub boot: Arc<Boot>,
     pub scoreboard: Arc<Scoreboard>,
     caches: cache::Caches,
     metrics: Option<crate::metrics::Metrics>,
@@ -79,13 +79,14 @@ impl Host {
     ///
     /// # Errors
     /// A descriptor that is not there, and a second call.
-    pub fn install(boot: Boot) -> Result<&'static Self, HostError> {
+    pub fn install(boot: Arc<Boot>) -> Result<&'static Self, HostError> {
         let host = Self::of(boot)?;
         HOST.set(host).map_err(|_| HostError::Twice)?;
         HOST.get().ok_or(HostError::Twice)
     }
 
-    fn of(boot: Boot) -> Result<Self, HostError> {
+    #[inline(never)]
+    fn of(boot: Arc<Boot>) -> Result<Self, HostError> {
         let process = &boot.settings.process;
         let scoreboard = Scoreboard::open(inherited("scoreboard", boot.scoreboard)?, process.workers.max(1), process.threads.max(1))
             .map_err(|source| HostError::Inherited { what: "scoreboard", source })?;

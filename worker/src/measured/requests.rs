@@ -118,7 +118,14 @@ fn config(settings: Settings, protocol: Protocol, log: Option<OwnedFd>) -> io::R
         metrics: None,
         caches: vec![],
     };
-    Ok(WorkerConfig { boot, worker: 1, listeners: vec![], scoreboard: Scoreboard::create(1, 1)?, link: None, request_log: log })
+    Ok(WorkerConfig {
+        boot: boot.into(),
+        worker: 1,
+        listeners: vec![],
+        scoreboard: Scoreboard::create(1, 1)?,
+        link: None,
+        request_log: log,
+    })
 }
 
 /// Answers with 11 bytes and two headers.

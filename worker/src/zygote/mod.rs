@@ -3,6 +3,7 @@
 //! All of it is the same for every language. What differs is behind [`Runtime`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -50,7 +51,8 @@ pub(crate) fn os<T>(what: &'static str, done: Result<T, impl Into<std::io::Error
 ///
 /// # Errors
 /// A descriptor is missing, or the master is gone.
-pub fn begin(boot: Boot) -> Result<&'static Host, ZygoteError> {
+#[inline(never)] // what it has on the stack would be each worker's for life
+pub fn begin(boot: Arc<Boot>) -> Result<&'static Host, ZygoteError> {
     let host = Host::install(boot)?;
     diag::install(host.boot.settings.log.date.as_deref());
     os("signals", imperator_sys::crash::tell())?;
@@ -102,15 +104,7 @@ fn end_with_parent(host: &Host) -> Result<(), ZygoteError> {
 
 impl Zygote<'_> {
     fn load_and_go(mut self) -> Result<i32, ZygoteError> {
-        // `drop-after-init`: the runtime is up, and no line of the app's has run.
-        let before = self.host.boot.settings.privileges.drop_after_init;
-        let mut loaded = if before { self.drop_privileges()? } else { Load::Done };
-        if loaded == Load::Done {
-            loaded = self.load_first()?;
-        }
-        if !before && loaded == Load::Done {
-            loaded = self.drop_privileges()?;
-        }
+        let loaded = self.loaded()?;
         if self.host.boot.role == Role::Single {
             return match loaded {
                 Load::Done => self.alone(),
@@ -132,6 +126,21 @@ impl Zygote<'_> {
                 Ok(code)
             }
         }
+    }
+
+    /// Loads, and gives up what is to be given up before or after it.
+    #[inline(never)] // what it has on the stack would be each worker's for life
+    fn loaded(&mut self) -> Result<Load, ZygoteError> {
+        // `drop-after-init`: the runtime is up, and no line of the app's has run.
+        let before = self.host.boot.settings.privileges.drop_after_init;
+        let mut loaded = if before { self.drop_privileges()? } else { Load::Done };
+        if loaded == Load::Done {
+            loaded = self.load_first()?;
+        }
+        if !before && loaded == Load::Done {
+            loaded = self.drop_privileges()?;
+        }
+        Ok(loaded)
     }
 
     /// What is loaded before the fork.

@@ -13,9 +13,24 @@ use crate::host::Host;
 use crate::scoreboard::Scoreboard;
 use crate::{Link, WorkerConfig, procname, serve};
 
+/// What a worker does when it is one.
+enum Next {
+    End(i32),
+    Serve(Option<Arc<Link>>),
+}
+
 impl Zygote<'_> {
     /// Everything from the fork to the worker's end; its exit code.
     pub(super) fn work_as(&mut self, worker: u32, control: Option<OwnedFd>) -> Result<i32, ZygoteError> {
+        match self.become_worker(worker, control)? {
+            Next::End(code) => Ok(code),
+            Next::Serve(link) => self.serve(link),
+        }
+    }
+
+    /// Everything before the event loop.
+    #[inline(never)] // what it has on the stack would be the worker's for life
+    fn become_worker(&mut self, worker: u32, control: Option<OwnedFd>) -> Result<Next, ZygoteError> {
         let (host, settings) = (self.host, &self.host.boot.settings);
         drop(host.take_control()); // the zygote's
         // The master signals a worker as soon as it knows its pid, and the zygote's handlers do nothing: an order that comes during the load is kept.
@@ -29,30 +44,30 @@ impl Zygote<'_> {
         }
         host.become_worker(worker, link.clone());
         if let Some(command) = &settings.process.worker_exec {
-            return become_program(host, command);
+            return become_program(host, command).map(Next::End);
         }
         self.runtime.forked(worker)?;
         if let Some(code) = self.phase("post-fork") {
-            return Ok(code);
+            return Ok(Next::End(code));
         }
         if let Some(command) = &settings.process.worker_exec2 {
-            return become_program(host, command);
+            return become_program(host, command).map(Next::End);
         }
         self.runtime.post_fork();
         if settings.process.lazy_apps
             && let Load::Failed { code, message } = self.load_apps()?
         {
             let _ = host.tell_master(&FromWorker::Failed { code, message });
-            return Ok(code);
+            return Ok(Next::End(code));
         }
         if let Some(code) = self.runtime.instead()? {
-            return Ok(code);
+            return Ok(Next::End(code));
         }
         self.runtime.ready(worker)?;
         if let Some(code) = self.accepting(worker) {
-            return Ok(code);
+            return Ok(Next::End(code));
         }
-        self.serve(link)
+        Ok(Next::Serve(link))
     }
 
     /// Hands over to the event loop.

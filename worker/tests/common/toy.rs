@@ -157,6 +157,6 @@ pub fn main(directory: &Path) -> ! {
         drop: None,
         metrics: None,
     };
-    let config = WorkerConfig { boot, worker: 1, listeners, scoreboard, link: None, request_log: None };
+    let config = WorkerConfig { boot: boot.into(), worker: 1, listeners, scoreboard, link: None, request_log: None };
     std::process::exit(serve(config, &Toy { directory: directory.into() }))
 }
