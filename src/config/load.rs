@@ -155,7 +155,7 @@ impl Surroundings {
         let env: HashMap<&str, &str> = env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let pid = std::process::id().to_string();
         let systemd = env.get("LISTEN_PID").is_some_and(|own| *own == pid) && env.contains_key("LISTEN_FDS");
-        let zero = nix::sys::stat::fstat(std::io::stdin())
+        let zero = nix::sys::stat::fstat(imperator_sys::process::standard_input())
             .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFSOCK);
         let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
         Self {

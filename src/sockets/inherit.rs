@@ -28,7 +28,7 @@ impl Inherited {
 
     /// Descriptor 0, if it is a socket that listens: how inetd and an emperor's on-demand vassals get theirs.
     pub fn from_standard_input() -> Option<Self> {
-        let stdin = std::io::stdin();
+        let stdin = imperator_sys::process::standard_input();
         let listens = getsockopt(&stdin, sockopt::SockType) == Ok(SockType::Stream) && getsockopt(&stdin, sockopt::AcceptConn) == Ok(true);
         listens.then_some(Self { fd: 0, protocol: None })
     }

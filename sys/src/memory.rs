@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Result};
 
-/// Bytes below the frame of [`settle`] that stay, for what it calls itself.
-const STACK_IN_USE: usize = 8 * 1024;
+/// Bytes below a variable of [`settle`] that stay, for the rest of its frame and what it calls itself.
+const STACK_IN_USE: usize = 4 * 1024;
 const PAGE: usize = 4096;
 
 /// Gives back what this process has in memory and can have again at no cost but a page fault: free pages of the C heap, pages of the main thread's stack below

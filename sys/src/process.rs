@@ -90,6 +90,12 @@ pub fn take_inherited(fd: i32) -> Result<OwnedFd> {
     Ok(owned)
 }
 
+/// Descriptor 0, to be looked at. (`std::io::stdin` would make a buffer that the process keeps.)
+pub fn standard_input() -> BorrowedFd<'static> {
+    // SAFETY: descriptors 0 to 2 are open from the start, std sees to that in every program of its own, and nothing closes them: they are only replaced.
+    unsafe { BorrowedFd::borrow_raw(0) }
+}
+
 /// A copy (close-on-exec, 3 or above) of an open descriptor that is known by its number only: standard streams, `fd://N`.
 pub fn duplicate(fd: i32) -> Result<OwnedFd> {
     // SAFETY: fcntl on a number that is no open descriptor fails with EBADF; on success the new descriptor is ours alone.

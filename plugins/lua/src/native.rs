@@ -14,21 +14,27 @@ type Native = Box<dyn Fn(&Lua, MultiValue) -> mlua::Result<MultiValue> + Send>;
 /// Functions of one state, until [`Natives::install`] puts them into their tables.
 #[derive(Default)]
 pub struct Natives {
-    places: Vec<(Table, String)>,
+    /// Each once.
+    tables: Vec<Table>,
+    /// The number of a table, and the name in it.
+    places: Vec<(usize, &'static str)>,
     functions: Vec<Native>,
 }
 
 impl Natives {
     /// `table.name = function`. What it raises should name it.
-    pub fn add<A, R>(&mut self, table: &Table, name: &str, function: impl Fn(&Lua, A) -> mlua::Result<R> + Send + 'static)
+    pub fn add<A, R>(&mut self, table: &Table, name: &'static str, function: impl Fn(&Lua, A) -> mlua::Result<R> + Send + 'static)
     where
         A: FromLuaMulti,
         R: IntoLuaMulti,
     {
-        self.places.push((table.clone(), name.to_owned()));
-        let called = name.to_owned();
+        let place = self.tables.iter().position(|known| known == table).unwrap_or_else(|| {
+            self.tables.push(table.clone());
+            self.tables.len() - 1
+        });
+        self.places.push((place, name));
         self.functions.push(Box::new(move |lua, arguments| {
-            let arguments = A::from_lua_args(arguments, 1, Some(&called), lua)?;
+            let arguments = A::from_lua_args(arguments, 1, Some(name), lua)?;
             function(lua, arguments)?.into_lua_multi(lua)
         }));
     }
@@ -38,12 +44,12 @@ impl Natives {
     /// # Errors
     /// Lua's want of memory.
     pub fn install(self, lua: &Lua) -> mlua::Result<()> {
-        let functions = self.functions;
+        let (tables, functions) = (self.tables, self.functions);
         let dispatcher = lua.create_function(move |lua, arguments| Ok(dispatch(&functions, lua, arguments)))?;
-        for (index, (table, name)) in self.places.into_iter().enumerate() {
+        for (index, (place, name)) in self.places.into_iter().enumerate() {
             // SAFETY: the two arguments are on the stack, and become the upvalues that `enter` looks for.
             let function: Function = unsafe { lua.exec_raw((&dispatcher, index), |state| ffi::lua_pushcclosure(state, enter, 2)) }?;
-            table.raw_set(name, function)?;
+            tables[place].raw_set(name, function)?;
         }
         Ok(())
     }
