@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::table::{CHAPTERS, Spec, Status};
+use crate::config::table::{Spec, Status, chapters};
 
 const USAGE: &str = "\
 Usage: imperator [OPTION...] [FILE]     run an instance or an emperor; FILE is .ini, .xml, .yaml, .json or .lua
@@ -22,10 +22,10 @@ const COLUMN: usize = 38;
 /// The whole text.
 pub fn text() -> String {
     let mut out = String::from(USAGE);
-    for (section, slices) in CHAPTERS {
+    for (section, specs) in chapters() {
         let _ = write!(out, "\n{}\n", section.title());
-        for spec in slices.iter().flat_map(|slice| slice.iter()) {
-            line(&mut out, spec);
+        for spec in specs {
+            line(&mut out, &spec);
         }
     }
     out

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{complain, print};
-use crate::config::table::{CHAPTERS, Kind, Spec, Status, all};
+use crate::config::table::{Kind, Spec, Status, all, chapters};
 
 const INTRODUCTION: &str = "\
 # Options
@@ -39,7 +39,7 @@ fn plain() -> String {
     let mut out = String::new();
     for spec in all() {
         for name in spec.names() {
-            let _ = writeln!(out, "{name}\t{}\t{}\t{}", kind(spec), status(spec).0, spec.help);
+            let _ = writeln!(out, "{name}\t{}\t{}\t{}", kind(&spec), status(&spec).0, spec.help);
         }
     }
     out
@@ -48,10 +48,10 @@ fn plain() -> String {
 /// The page of the manual.
 pub fn markdown() -> String {
     let mut out = String::from(INTRODUCTION);
-    for (section, slices) in CHAPTERS {
+    for (section, specs) in chapters() {
         let _ = write!(out, "\n## {}\n\n| option | value | meaning | |\n|---|---|---|---|\n", section.title());
-        for spec in slices.iter().flat_map(|slice| slice.iter()) {
-            let _ = writeln!(out, "| {} | {} | {} | {} |", names(spec), kind(spec), cell(spec.help), comment(spec));
+        for spec in specs {
+            let _ = writeln!(out, "| {} | {} | {} | {} |", names(&spec), kind(&spec), cell(spec.help), comment(&spec));
         }
     }
     out
@@ -59,7 +59,7 @@ pub fn markdown() -> String {
 
 fn names(spec: &Spec) -> String {
     let others: Vec<String> =
-        spec.aliases.iter().map(|name| format!("`{name}`")).chain(spec.short.map(|letter| format!("`-{letter}`"))).collect();
+        spec.names().skip(1).map(|name| format!("`{name}`")).chain(spec.short.map(|letter| format!("`-{letter}`"))).collect();
     if others.is_empty() { format!("`{}`", spec.name) } else { format!("`{}` ({})", spec.name, others.join(", ")) }
 }
 

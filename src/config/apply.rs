@@ -27,7 +27,7 @@ pub fn apply(reading: &Reading) -> Applied {
     let mut complained = HashSet::new();
     for entry in &reading.entries {
         match table::lookup(&entry.key).zip(table::section(&entry.key)) {
-            Some((spec, section)) => applied.option(spec, section, entry, &mut complained),
+            Some((spec, section)) => applied.option(&spec, section, entry, &mut complained),
             None => applied.unknown(entry, reading, &mut complained),
         }
     }
@@ -47,7 +47,7 @@ impl Applied {
         }
     }
 
-    fn option(&mut self, spec: &'static Spec, section: Section, entry: &Entry, complained: &mut HashSet<String>) {
+    fn option(&mut self, spec: &Spec, section: Section, entry: &Entry, complained: &mut HashSet<String>) {
         for text in lint::value(spec, section, entry) {
             self.warn(&entry.origin, text);
         }

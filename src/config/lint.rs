@@ -123,7 +123,7 @@ mod tests {
     fn said(key: &str, value: &str) -> String {
         let entry = Entry { key: key.into(), value: Some(value.into()), origin: Origin::File { path: "a.ini".into(), line: 1 } };
         let section = table::section(key).expect(key);
-        super::value(table::lookup(key).expect(key), section, &entry).join("\n")
+        super::value(&table::lookup(key).expect(key), section, &entry).join("\n")
     }
 
     #[test]

@@ -51,11 +51,7 @@ impl Options for TableOptions {
     }
 
     fn beginning_with(&self, prefix: &str) -> Vec<String> {
-        table::all()
-            .flat_map(|spec| std::iter::once(spec.name).chain(spec.aliases.iter().copied()))
-            .filter(|name| name.starts_with(prefix))
-            .map(str::to_owned)
-            .collect()
+        table::all().flat_map(|spec| spec.names()).filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
     }
 
     fn same(&self, one: &str, other: &str) -> bool {

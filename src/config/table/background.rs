@@ -2,7 +2,7 @@
 
 use imperator_worker::settings::{Daemon, Settings};
 
-use super::{Spec, Status, flag, int, later, list, long, maybe_text, no_effect, set_flag, set_number, text};
+use super::{Row, Status, flag, int, later, list, long, maybe_text, no_effect, set_flag, set_number, text};
 use crate::config::{background, values};
 
 const MULE: &str = "run it as a service of its own, fed by Redis or a task queue";
@@ -10,7 +10,7 @@ const SPOOLER: &str = "calls of uwsgi.spool() fail: use a task queue";
 const CRON: &str = "use cron or a systemd timer";
 const SIGNAL: &str = "uwsgi signals do nothing: use threads or a task queue";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("attach-daemon", &[], "a command to run beside the instance", Status::Done(attach_daemon)).with_master(),
     list(
         "attach-daemon2",

@@ -4,13 +4,13 @@ use imperator_cache::Definition;
 use imperator_worker::host::cache::Network;
 use imperator_worker::settings::{Preload, PreloadWhat, Settings};
 
-use super::{Spec, Status, add_text, flag, int, later, list, long, set_flag, set_number, set_some_number, set_text, text};
+use super::{Row, Status, add_text, flag, int, later, list, long, set_flag, set_number, set_some_number, set_text, text};
 use crate::config::values;
 
 const QUEUE: &str = "calls of uwsgi.queue_* fail: use Redis";
 const SHARED: &str = "calls of uwsgi.sharedarea_* fail: use multiprocessing.shared_memory";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list(
         "cache2",
         &[],

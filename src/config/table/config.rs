@@ -1,16 +1,16 @@
 //! Where the configuration comes from, its logic, and the commands that start nothing.
 
-use super::{Kind, Spec, Status, add_text, flag, later, list, maybe_text, no_effect, refused, text};
+use super::{Kind, Row, Status, add_text, flag, later, list, maybe_text, no_effect, refused, text};
 
 const IMMEDIATE: Status = Status::Immediate;
 const ELSE: &str = "write a second block with the opposite condition";
 const BUILD: &str = "there is nothing to build: one binary has everything";
 
-const fn block_end(name: &'static str, aliases: &'static [&'static str], help: &'static str) -> Spec {
-    Spec::new(Kind::OptionalText, name, aliases, help, IMMEDIATE)
+const fn block_end(name: &'static str, aliases: &'static [&'static str], help: &'static str) -> Row {
+    Row::new(Kind::OptionalText, name, aliases, help, IMMEDIATE)
 }
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("ini", &[], "read an ini file (FILE:SECTION for another section than [uwsgi])", IMMEDIATE),
     list("xml", &["xmlconfig"], "read an XML file", IMMEDIATE).short('x'),
     list("yaml", &["yml"], "read a YAML file", IMMEDIATE).short('y'),

@@ -1,10 +1,10 @@
 //! Being an emperor, and being its vassal.
 
-use super::{Spec, add_text, flag, int, later, list, no_effect, refused, set_flag, set_number, set_text, text};
+use super::{Row, add_text, flag, int, later, list, no_effect, refused, set_flag, set_number, set_text, text};
 
 const FORK: &str = "leave it out: a vassal is always a program of its own";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("emperor", &[], "a directory or pattern of vassal files", add_text!(emperor.sources)),
     int("emperor-freq", &[], "seconds between scans (3); changes are seen at once where the system tells", set_number!(emperor.freq)),
     text("emperor-stats", &["emperor-stats-server"], "an address that gives JSON about the vassals", set_text!(emperor.stats)),

@@ -1,6 +1,6 @@
 //! Options of uWSGI's plugins for other languages and systems: known by name, so that a file that has them is told what to use instead.
 
-use super::{Spec, flag, int, later, list, long, maybe_text, refused, text};
+use super::{Row, flag, int, later, list, long, maybe_text, refused, text};
 
 const CGI: &str = "use fcgiwrap behind nginx";
 const PERL: &str = "use Starman or Plack's FastCGI";
@@ -17,7 +17,7 @@ const PYPY: &str = "name PyPy by `python-bin`";
 const TUN: &str = "use WireGuard or the kernel's TUN";
 const WEBDAV: &str = "use nginx or Apache for WebDAV";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("cgi", &[], "a CGI script or directory", refused(CGI)),
     list("cgi-map-helper", &[], "ENDING=PROGRAM: what runs such scripts", later(CGI)),
     list("cgi-helper", &[], "ENDING=PROGRAM: what runs such scripts", later(CGI)),

@@ -1,6 +1,6 @@
 //! `hook-PHASE`, `exec-PHASE`, `mount-PHASE`, `umount-PHASE`: what happens at each point of an instance's life.
 
-use super::{Spec, list};
+use super::{Row, list};
 
 /// Rows of one kind; each adds `Hook { phase, kind, text }`.
 macro_rules! hooks {
@@ -19,7 +19,7 @@ macro_rules! hooks {
     };
 }
 
-pub static HOOKS: &[Spec] = hooks![
+pub const HOOKS: &[Row] = hooks![
     "hook" "asap" "ACTION:ARGS as soon as the configuration is read",
     "hook" "pre-jail" "ACTION:ARGS before chroot and namespaces",
     "hook" "post-jail" "ACTION:ARGS after them, in a process of its own",

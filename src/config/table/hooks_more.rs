@@ -1,6 +1,6 @@
 //! Hooks of processes that are not there yet, and calls of C symbols.
 
-use super::{Spec, later, list, refused};
+use super::{Row, later, list, refused};
 
 const SYMBOL: &str = "there is no C to call into: use hook-PHASE = exec:COMMAND, or the app";
 
@@ -8,7 +8,7 @@ const CALL: &str = "call a C symbol at that point";
 
 const AS_VASSAL: &str = "use `hook-as-vassal`";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("hook-as-mule", &[], "ACTION:ARGS in each mule", later("there are no mules")),
     list("hook-as-gateway", &[], "ACTION:ARGS in each router", later("there are no routers")),
     list("hook-as-on-demand-vassal", &[], "ACTION:ARGS in an on-demand vassal before it is executed", refused(AS_VASSAL)),

@@ -3,11 +3,11 @@
 use imperator_worker::isolation::profile::Profile;
 use imperator_worker::settings::{Isolation, Level, Seccomp};
 
-use super::{Spec, Status, add_text, flag, int, list, set_flag, set_text, text};
+use super::{Row, Status, add_text, flag, int, list, set_flag, set_text, text};
 use crate::config::values;
 
 /// Of an instance, or of a vassal by its own file.
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     text("isolate", &[], "a sound set of the options below: default, strict, or off", Status::Done(|s, v| level(&mut s.isolation, v))),
     flag("require-isolation", &[], "what the kernel lacks of it ends the start", set_flag!(isolation.required)),
     flag(
@@ -41,7 +41,7 @@ pub static OPTIONS: &[Spec] = &[
 ];
 
 /// Of each vassal, by the emperor's.
-pub static OF_EMPERORS: &[Spec] = &[
+pub const OF_EMPERORS: &[Row] = &[
     text(
         "emperor-isolate",
         &[],

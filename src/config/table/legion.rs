@@ -1,10 +1,10 @@
 //! Clusters of instances that choose a lord.
 
-use super::{Spec, int, later, list, long, text};
+use super::{Row, int, later, list, long, text};
 
 const LEGION: &str = "use keepalived, or what your cluster has";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("legion", &[], "join a legion", later(LEGION)).with_master(),
     list("legion-mcast", &[], "join a legion by multicast", later(LEGION)).with_master(),
     list("legion-node", &[], "a member", later(LEGION)).with_master(),

@@ -1,8 +1,8 @@
 //! How long workers and requests may last, and how much they may take.
 
-use super::{Spec, Status, flag, int, later, long, megabytes, no_effect, set_flag, set_number, set_some_number};
+use super::{Row, Status, flag, int, later, long, megabytes, no_effect, set_flag, set_number, set_some_number};
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     int("harakiri", &[], "end a request that lasts longer than so many seconds, with its worker if need be", set_number!(limits.harakiri))
         .short('t')
         .with_master(),

@@ -3,23 +3,17 @@
 use imperator_worker::settings::Settings;
 
 use super::{
-    Kind, Spec, Status, add_text, flag, later, list, long, maybe_text, no_effect, set_flag, set_number, set_some_number, set_text, text,
+    Kind, Row, Status, add_text, flag, later, list, long, maybe_text, no_effect, set_flag, set_number, set_some_number, set_text, text,
 };
 use crate::config::values;
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     text("logto", &[], "a file, or HOST:PORT for UDP, for the log", set_text!(log.logto)),
     text("logto2", &[], "as logto, opened once privileges are dropped", set_text!(log.logto2)),
     flag("disable-logging", &[], "no request lines", set_flag!(log.disable)).short('L'),
     flag("log-4xx", &[], "request lines of 4xx answers, all the same", set_flag!(log.log_4xx)),
     flag("log-5xx", &[], "request lines of 5xx answers, all the same", set_flag!(log.log_5xx)),
-    Spec::new(
-        Kind::Int,
-        "log-slow",
-        &[],
-        "request lines of requests slower than so many milliseconds, all the same",
-        set_number!(log.slow),
-    ),
+    Row::new(Kind::Int, "log-slow", &[], "request lines of requests slower than so many milliseconds, all the same", set_number!(log.slow)),
     long("log-big", &[], "request lines of answers larger than so many bytes, all the same", set_some_number!(log.big)),
     flag("log-zero", &[], "request lines of empty answers, all the same", set_flag!(log.zero)),
     flag("log-sendfile", &[], "request lines of files, all the same", set_flag!(log.sendfile)),
@@ -34,7 +28,7 @@ pub static OPTIONS: &[Spec] = &[
         "put the date before server lines; a strftime format, or true",
         Status::Done(log_date),
     ),
-    Spec::new(Kind::OptionalFlag, "memory-report", &[], "memory in request lines and stats", Status::Done(memory_report)).short('m'),
+    Row::new(Kind::OptionalFlag, "memory-report", &[], "memory in request lines and stats", Status::Done(memory_report)).short('m'),
     flag("log-master", &[], "all lines go through the master", set_flag!(log.master)).with_master(),
     long("log-master-bufsize", &[], "bytes of its buffer (8192)", set_number!(log.master_bufsize)),
     flag("log-master-stream", &[], "lines go to it by a stream", no_effect("lines are never cut or joined")),
@@ -61,7 +55,7 @@ pub static OPTIONS: &[Spec] = &[
     text("log-backupname", &[], "the renamed log's name", set_text!(log.backupname)),
     flag("log-reopen", &[], "reopen the log at a reload", set_flag!(log.reopen)),
     flag("log-truncate", &[], "empty the log at the start", set_flag!(log.truncate)),
-    Spec::new(Kind::Octal, "logfile-chmod", &[], "mode of the log file, three octal digits", Status::Done(logfile_chmod)),
+    Row::new(Kind::Octal, "logfile-chmod", &[], "mode of the log file, three octal digits", Status::Done(logfile_chmod)),
     flag("logfile-chown", &[], "the log file belongs to `uid` and `gid`", set_flag!(log.chown_to_user)),
     maybe_text("rsyslog-packet-size", &[], "bytes of a syslog packet", no_effect("long lines are split as the protocol demands")),
     flag("rsyslog-split-messages", &[], "split long lines", no_effect("long lines are split as the protocol demands")),

@@ -1,10 +1,10 @@
 //! Lua apps.
 
-use super::{Spec, add_text, flag, int, later, list, megabytes, set_flag, set_number, set_text, text};
+use super::{Row, add_text, flag, int, later, list, megabytes, set_flag, set_number, set_text, text};
 
 const NO_FORK_FILES: &str = "put it into the app's file or a lua-load file: uwsgi.worker_id() tells the worker";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     text("lua", &[], "the WSAPI app: a file that returns a function, or a table with one as `run`", set_text!(lua.app)),
     list("lua-load", &[], "a file to run in each Lua state before the app", add_text!(lua.load)),
     list("lua-postload", &[], "a file to run after the app", later("lua-load runs files before the app")),

@@ -16,6 +16,7 @@ mod limits;
 mod log;
 mod lua;
 mod other;
+mod packed;
 mod privileges;
 mod process;
 mod python;
@@ -31,15 +32,16 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::sync::LazyLock;
-
 use imperator_worker::settings::Settings;
 
+pub use packed::{all, by_short, chapters, lookup, names, section};
+
 /// One option.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Spec {
     pub name: &'static str,
-    pub aliases: &'static [&'static str],
+    /// Name and aliases, with blanks between them.
+    names: &'static str,
     pub short: Option<char>,
     pub kind: Kind,
     /// Repeats add up instead of replacing.
@@ -49,6 +51,18 @@ pub struct Spec {
     /// One line for `--help` and the manual.
     pub help: &'static str,
     pub status: Status,
+}
+
+/// An option as it is written in its chapter: for the compiler only, which makes [`packed`] of all rows.
+struct Row {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    short: Option<char>,
+    kind: Kind,
+    list: bool,
+    needs_master: bool,
+    help: &'static str,
+    status: Status,
 }
 
 /// How a value is read.
@@ -149,7 +163,7 @@ impl Section {
 #[derive(Debug, Clone, Copy)]
 pub enum Status {
     /// Applies a value; the error says what is wrong with it.
-    Done(fn(&mut Settings, Option<&str>) -> Result<(), String>),
+    Done(Apply),
     /// Not a setting: the reader or the command line acts on it.
     Immediate,
     /// Accepted, does nothing; why.
@@ -158,8 +172,11 @@ pub enum Status {
     NotYet { stops: bool, instead: &'static str },
 }
 
+/// Puts a value into the settings.
+pub type Apply = fn(&mut Settings, Option<&str>) -> Result<(), String>;
+
 /// The chapters in the manual's order, each with its options.
-pub static CHAPTERS: &[(Section, &[&[Spec]])] = &[
+const CHAPTERS: &[(Section, &[&[Row]])] = &[
     (Section::Config, &[config::OPTIONS]),
     (Section::Sockets, &[sockets::OPTIONS]),
     (Section::Process, &[process::OPTIONS]),
@@ -182,74 +199,16 @@ pub static CHAPTERS: &[(Section, &[&[Spec]])] = &[
     (Section::Foreign, &[foreign::OPTIONS, router::FORKPTYROUTER]),
 ];
 
-/// Every option, chapter by chapter.
-pub fn all() -> impl Iterator<Item = &'static Spec> {
-    CHAPTERS.iter().flat_map(|(_, slices)| slices.iter().flat_map(|slice| slice.iter()))
-}
-
-/// Every name and alias.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    all().flat_map(Spec::names)
-}
-
-/// Where a name is in [`CHAPTERS`]: chapter, list, row, and which of the row's names. Small, as it stays in every process's memory.
-#[derive(Clone, Copy)]
-struct Place(u8, u8, u16, u8);
-
-impl Place {
-    fn row(self) -> (Section, &'static Spec) {
-        let (section, slices) = &CHAPTERS[usize::from(self.0)];
-        (*section, &slices[usize::from(self.1)][usize::from(self.2)])
-    }
-
-    fn name(self) -> &'static str {
-        let spec = self.row().1;
-        usize::from(self.3).checked_sub(1).map_or(spec.name, |alias| spec.aliases[alias])
-    }
-}
-
-/// All names in their order.
-static BY_NAME: LazyLock<Box<[Place]>> = LazyLock::new(|| {
-    let mut all = vec![];
-    for (chapter, (_, slices)) in (0..).zip(CHAPTERS) {
-        for (list, slice) in (0..).zip(*slices) {
-            for (row, spec) in (0..).zip(*slice) {
-                all.extend((0..).zip(spec.names()).map(|(name, _)| Place(chapter, list, row, name)));
-            }
-        }
-    }
-    all.sort_unstable_by_key(|place| place.name());
-    all.into()
-});
-
-fn find(name: &str) -> Option<(Section, &'static Spec)> {
-    let place = BY_NAME.binary_search_by(|place| place.name().cmp(name)).ok()?;
-    Some(BY_NAME[place].row())
-}
-
-/// The option of that name or alias.
-pub fn lookup(name: &str) -> Option<&'static Spec> {
-    find(name).map(|(_, spec)| spec)
-}
-
-/// The chapter of the option of that name or alias.
-pub fn section(name: &str) -> Option<Section> {
-    find(name).map(|(section, _)| section)
-}
-
-/// The option of that one-letter name.
-pub fn by_short(letter: char) -> Option<&'static Spec> {
-    all().find(|spec| spec.short == Some(letter))
-}
-
 impl Spec {
+    /// Name and aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.names.split(' ')
+    }
+}
+
+impl Row {
     const fn new(kind: Kind, name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Self {
         Self { name, aliases, short: None, kind, list: false, needs_master: false, help, status }
-    }
-
-    /// Name and aliases.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
 
     const fn short(mut self, letter: char) -> Self {
@@ -268,40 +227,40 @@ impl Spec {
     }
 }
 
-const fn flag(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::Flag, name, aliases, help, status)
+const fn flag(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::Flag, name, aliases, help, status)
 }
 
-const fn int(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::Int, name, aliases, help, status)
+const fn int(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::Int, name, aliases, help, status)
 }
 
-const fn maybe_int(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::OptionalInt, name, aliases, help, status)
+const fn maybe_int(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::OptionalInt, name, aliases, help, status)
 }
 
-const fn long(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::Long, name, aliases, help, status)
+const fn long(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::Long, name, aliases, help, status)
 }
 
-const fn megabytes(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::Megabytes, name, aliases, help, status)
+const fn megabytes(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::Megabytes, name, aliases, help, status)
 }
 
-const fn octal(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::Octal, name, aliases, help, status)
+const fn octal(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::Octal, name, aliases, help, status)
 }
 
-const fn text(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::Text, name, aliases, help, status)
+const fn text(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::Text, name, aliases, help, status)
 }
 
-const fn maybe_text(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::OptionalText, name, aliases, help, status)
+const fn maybe_text(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::OptionalText, name, aliases, help, status)
 }
 
-const fn list(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Spec {
-    Spec::new(Kind::Text, name, aliases, help, status).repeats()
+const fn list(name: &'static str, aliases: &'static [&'static str], help: &'static str, status: Status) -> Row {
+    Row::new(Kind::Text, name, aliases, help, status).repeats()
 }
 
 /// Not built yet; the start goes on.

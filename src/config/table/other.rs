@@ -1,8 +1,8 @@
 //! What fits nowhere else.
 
-use super::{Spec, flag, later, list, no_effect};
+use super::{Row, flag, later, list, no_effect};
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("file-write", &[], "FILE=TEXT: write a file at the start", later("use `hook-asap = write:FILE TEXT`")),
     list("binsh", &[], "the shell for commands", no_effect("commands run by /bin/sh")),
     flag("pcre-jit", &[], "compile expressions", no_effect("expressions are always compiled, in linear time")),

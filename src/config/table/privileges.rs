@@ -2,14 +2,14 @@
 
 use imperator_worker::settings::Settings;
 
-use super::{Spec, Status, add_text, flag, later, list, no_effect, refused, set_flag, set_text, text};
+use super::{Row, Status, add_text, flag, later, list, no_effect, refused, set_flag, set_text, text};
 use crate::config::values;
 
 const JAIL: &str = "FreeBSD jails are no part of Linux: use `chroot`, `unshare` or a container";
 const NAMESPACE: &str = "use `unshare = fs,pid,uts,ipc` with `chroot = ROOT` and `exec-post-jail = hostname HOST`, or a container";
 const REFORK: &str = "the zygote is a process of its own already";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     text("uid", &[], "user (name or number) of the app", Status::Done(uid)),
     text("gid", &[], "group (name or number) of the app", Status::Done(gid)),
     text("immediate-uid", &[], "whom the master itself is to be, before anything else", set_text!(privileges.immediate_uid)),

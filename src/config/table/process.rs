@@ -3,13 +3,13 @@
 use imperator_worker::settings::{CheaperAlgorithm, Settings};
 
 use super::{
-    Kind, Spec, Status, add_text, flag, int, later, list, long, maybe_int, no_effect, set_flag, set_number, set_some_number, set_text, text,
+    Kind, Row, Status, add_text, flag, int, later, list, long, maybe_int, no_effect, set_flag, set_number, set_some_number, set_text, text,
 };
 use crate::config::values;
 
 const THREADS: &str = "use `threads`";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     flag("master", &[], "a process that supervises the workers (on)", set_flag!(process.master)).short('M'),
     int("processes", &["workers"], "how many workers (1)", Status::Done(workers)).short('p'),
     int("threads", &[], "requests that a worker serves at a time, each in a thread (1)", Status::Done(threads)),
@@ -28,7 +28,7 @@ pub static OPTIONS: &[Spec] = &[
     ),
     flag("lazy-apps", &[], "load the app in each worker, not once before the fork", set_flag!(process.lazy_apps)),
     flag("lazy", &[], "as lazy-apps", Status::Done(lazy)),
-    Spec::new(Kind::OptionalFlag, "need-app", &[], "no app, no start: exit code 22 (on if an app is named)", Status::Done(need_app)),
+    Row::new(Kind::OptionalFlag, "need-app", &[], "no app, no start: exit code 22 (on if an app is named)", Status::Done(need_app)),
     flag("die-on-term", &[], "TERM stops and QUIT reloads; false: TERM reloads; unset: both stop", Status::Done(die_on_term)),
     flag("vacuum", &[], "remove sockets and pidfiles at the end (on)", set_flag!(process.vacuum)),
     flag("no-orphans", &[], "workers die with the master", no_effect("no process outlives its master")),

@@ -2,14 +2,14 @@
 
 use imperator_worker::settings::Settings;
 
-use super::{Kind, Spec, Status, add_text, flag, int, later, list, maybe_text, no_effect, refused, set_flag, set_number, set_text, text};
+use super::{Kind, Row, Status, add_text, flag, int, later, list, maybe_text, no_effect, refused, set_flag, set_number, set_text, text};
 use crate::config::values;
 
 const GEVENT: &str = "use `threads`; blocking calls of other threads do not wait for each other";
 const ASGI: &str = "serve the app by WSGI, or by an ASGI server until it is here";
 const PASTE: &str = "make a module that loads the app and name it by `module`";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     text("module", &["wsgi"], "MODULE[:CALLABLE] to import", set_text!(python.module)).short('w'),
     text("wsgi-file", &["file"], "the file that has the app", set_text!(python.wsgi_file)),
     text("callable", &[], "the app's name in it (application)", set_text!(python.callable)),
@@ -106,7 +106,7 @@ pub static OPTIONS: &[Spec] = &[
     text("wsgi-lite", &[], "load a WSGI Lite app", refused("serve it by WSGI")),
     text("python-raw", &[], "a function for raw connections", refused("use `socket` or `http-socket`")),
     maybe_text("pyshell", &[], "an interactive interpreter in a worker", later("run the interpreter of `home`")),
-    Spec::new(Kind::OptionalText, "pyshell-oneshot", &[], "as pyshell, once", later("run the interpreter of `home`")),
+    Row::new(Kind::OptionalText, "pyshell-oneshot", &[], "as pyshell, once", later("run the interpreter of `home`")),
     list("py-sharedarea", &[], "a shared area from Python", later("use multiprocessing.shared_memory")),
 ];
 

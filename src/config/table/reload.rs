@@ -2,12 +2,12 @@
 
 use imperator_worker::settings::{DescriptorDeed, Settings};
 
-use super::{Spec, Status, add_text, flag, int, later, list, refused, set_flag, set_number};
+use super::{Row, Status, add_text, flag, int, later, list, refused, set_flag, set_number};
 use crate::config::{background, values};
 
 const SIGNALS: &str = "there are no uwsgi signals yet: use `touch-exec`, `hook-touch`, or watch the file in the app";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     int("worker-reload-mercy", &[], "seconds that a worker has to finish its requests (60)", set_number!(reload.worker_mercy)),
     int("reload-mercy", &[], "seconds that processes other than workers have", set_number!(reload.mercy)),
     flag("exit-on-reload", &[], "a reload ends the instance", set_flag!(reload.exit_on_reload)),

@@ -2,7 +2,7 @@
 
 use imperator_worker::settings::Settings;
 
-use super::{Spec, Status, add_text, flag, int, later, list, long, no_effect, refused, set_flag, set_number, text};
+use super::{Row, Status, add_text, flag, int, later, list, long, no_effect, refused, set_flag, set_number, text};
 use crate::config::values;
 
 const ASK_ROUTING: &str = "do it in the front end or in middleware";
@@ -16,7 +16,7 @@ macro_rules! error_page {
     };
 }
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     int("socket-timeout", &[], "seconds to wait for a client's next bytes (4)", set_number!(request.socket_timeout)).short('z'),
     long(
         "post-buffering",

@@ -1,6 +1,6 @@
 //! Routers: processes that take connections and hand them to instances. They share most options.
 
-use super::{Kind, Spec, flag, int, later, list, long, maybe_int, maybe_text, refused, text};
+use super::{Kind, Row, flag, int, later, list, long, maybe_int, maybe_text, refused, text};
 
 const HTTP_FIRST: &str = "use `http-socket` (or `http11-socket`) on this address, or nginx with `socket`";
 const OWN_SOCKET: &str = "there is no router: use `http-socket`";
@@ -34,7 +34,7 @@ macro_rules! router {
     };
 }
 
-pub static HTTP: &[Spec] = &[
+pub const HTTP: &[Row] = &[
     list("http", &["httprouter", "http-router"], "an HTTP router before the workers", refused(HTTP_FIRST)),
     list("https", &[], "ADDRESS,CERTIFICATE,KEY: an HTTPS router", refused(HTTP_FIRST)),
     list("https2", &[], "the same by keys", refused(HTTP_FIRST)),
@@ -77,13 +77,7 @@ pub static HTTP: &[Spec] = &[
     long("http-buffer-size", &[], "bytes of its buffers", later(OWN_SOCKET)),
     flag("http-server-name-as-http-host", &[], "SERVER_NAME for clients without a Host", later(OWN_SOCKET)),
     flag("http-manage-source", &[], "take Icecast's SOURCE for a method", later(OWN_SOCKET)),
-    Spec::new(
-        Kind::OptionalFlag,
-        "http-enable-proxy-protocol",
-        &[],
-        "read the PROXY line",
-        super::set_flag!(request.enable_proxy_protocol),
-    ),
+    Row::new(Kind::OptionalFlag, "http-enable-proxy-protocol", &[], "read the PROXY line", super::set_flag!(request.enable_proxy_protocol)),
     flag("http-backend-http", &[], "speak HTTP to nodes", later(OWN_SOCKET)),
     flag("http-manage-rtsp", &[], "take RTSP for HTTP", later(OWN_SOCKET)),
     long("http-post-buffering", &[], "read bodies before a node is asked", later("use `post-buffering`")),
@@ -92,7 +86,7 @@ pub static HTTP: &[Spec] = &[
     text("http-stats", &["http-stats-server", "http-ss"], "its statistics", later(OWN_SOCKET)),
 ];
 
-pub static FASTROUTER: &[Spec] = router!["fastrouter", NGINX;
+pub const FASTROUTER: &[Row] = router!["fastrouter", NGINX;
     list("fastrouter", &[], "a router for the uwsgi protocol", refused(NGINX)),
     text("fastrouter-subscription-slot", &[], "of no use in uWSGI either", super::no_effect("it has none in uWSGI either")),
     text("fastrouter-subscription-fallback-key", &[], "the node for unknown keys", later(NGINX)),
@@ -108,20 +102,20 @@ pub static FASTROUTER: &[Spec] = router!["fastrouter", NGINX;
     int("fastrouter-defer-connect-timeout", &[], "seconds to wait before a node is reached", later(NGINX)),
 ];
 
-pub static RAWROUTER: &[Spec] = router!["rawrouter", NGINX;
+pub const RAWROUTER: &[Row] = router!["rawrouter", NGINX;
     list("rawrouter", &[], "a router for TCP", refused(NGINX)),
     text("rawrouter-subscription-slot", &[], "of no use in uWSGI either", super::no_effect("it has none in uWSGI either")),
     flag("rawrouter-xclient", &[], "tell mail servers the client's address", later(NGINX)),
 ];
 
-pub static SSLROUTER: &[Spec] = router!["sslrouter", NGINX;
+pub const SSLROUTER: &[Row] = router!["sslrouter", NGINX;
     list("sslrouter", &[], "a router for TLS", refused(NGINX)),
     list("sslrouter2", &[], "the same by keys", refused(NGINX)),
     text("sslrouter-session-context", &[], "a name for TLS sessions", later(NGINX)),
     flag("sslrouter-sni", &[], "find nodes by the TLS name", later(NGINX)),
 ];
 
-pub static FORKPTYROUTER: &[Spec] = router!["forkptyrouter", NGINX;
+pub const FORKPTYROUTER: &[Row] = router!["forkptyrouter", NGINX;
     list("forkptyrouter", &["forkpty-router"], "a router that gives terminals", refused("use sshd")),
     list("forkptyurouter", &["forkpty-urouter"], "the same over the uwsgi protocol", refused("use sshd")),
     text(

@@ -2,12 +2,12 @@
 
 use imperator_worker::settings::Settings;
 
-use super::{Spec, Status, flag, later, list, refused};
+use super::{Row, Status, flag, later, list, refused};
 use crate::config::values;
 
 const RULES: &str = "rules can decide who may read what: write them in the front end, or keep the instance on uWSGI until they are here";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("route", &[], "rule over requests: by PATH_INFO", refused(RULES)),
     list("route-host", &[], "rule over requests: by HTTP_HOST", refused(RULES)),
     list("route-uri", &[], "rule over requests: by REQUEST_URI", refused(RULES)),

@@ -3,7 +3,7 @@
 use imperator_worker::settings::{Protocol, Settings, Socket};
 
 use super::{
-    Kind, Spec, Status, add_text, flag, int, later, list, long, no_effect, octal, refused, set_flag, set_number, set_some_number, set_text,
+    Kind, Row, Status, add_text, flag, int, later, list, long, no_effect, octal, refused, set_flag, set_number, set_some_number, set_text,
     text,
 };
 use crate::config::values;
@@ -11,7 +11,7 @@ use crate::config::values;
 const TERMINATE: &str = "let nginx terminate TLS in front of `socket`";
 const NGINX: &str = "let the front end speak uwsgi or HTTP";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("socket", &[], "listen for the uwsgi protocol (or what `protocol` says)", Status::Done(default_socket)).short('s'),
     list("uwsgi-socket", &[], "listen for the uwsgi protocol", Status::Done(|s, v| socket(s, v, Protocol::Uwsgi))),
     list("http-socket", &[], "listen for HTTP, one request a connection", Status::Done(|s, v| socket(s, v, Protocol::Http))),
@@ -48,7 +48,7 @@ pub static OPTIONS: &[Spec] = &[
     long("raw-modifier2", &[], "modifier2 of raw connections", later(NGINX)),
     int("listen", &[], "length of the queue of waiting connections (min(somaxconn, 4096))", set_some_number!(socket_options.backlog))
         .short('l'),
-    Spec::new(Kind::OptionalText, "chmod-socket", &["chmod"], "mode of unix sockets, three octal digits (666)", Status::Done(chmod))
+    Row::new(Kind::OptionalText, "chmod-socket", &["chmod"], "mode of unix sockets, three octal digits (666)", Status::Done(chmod))
         .short('C'),
     text("chown-socket", &[], "USER[:GROUP] that owns unix sockets", set_text!(socket_options.chown)),
     octal("umask", &[], "the process's umask", Status::Done(umask)),

@@ -3,7 +3,7 @@
 use imperator_worker::pattern::Pattern;
 use imperator_worker::settings::{Expiry, Mapping, ServeMode, Settings, Subject};
 
-use super::{Spec, Status, add_text, flag, int, list, long, maybe_text, refused, set_flag, set_number, set_some_number, text};
+use super::{Row, Status, add_text, flag, int, list, long, maybe_text, refused, set_flag, set_number, set_some_number, text};
 use crate::config::values;
 
 macro_rules! map {
@@ -28,7 +28,7 @@ macro_rules! expires {
     };
 }
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     list("static-map", &[], "/PREFIX=DIRECTORY: files below a path", map!(map)),
     list("static-map2", &[], "as static-map, the prefix being a directory too", map!(map2)),
     list("check-static", &["static-check"], "a directory in which to look for files first", add_text!(statics.check)),

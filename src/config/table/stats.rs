@@ -3,14 +3,14 @@
 use imperator_worker::metrics::{Definition, Threshold};
 use imperator_worker::settings::Settings;
 
-use super::{Spec, Status, add_text, flag, int, later, list, long, no_effect, set_flag, set_number, set_text, text};
+use super::{Row, Status, add_text, flag, int, later, list, long, no_effect, set_flag, set_number, set_text, text};
 use crate::config::values;
 use crate::stats::push::Pusher;
 
 const READ: &str = "read `stats`";
 const CARBON: &str = "use `stats-prometheus`, or `stats-push`";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     text("stats", &["stats-server"], "an address that gives JSON to who connects", set_text!(stats.address)).with_master(),
     flag("stats-http", &[], "as an HTTP answer", set_flag!(stats.http)).with_master(),
     flag("stats-minified", &["stats-min"], "without blanks", set_flag!(stats.minified)).with_master(),

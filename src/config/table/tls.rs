@@ -1,11 +1,11 @@
 //! TLS, and instances that announce themselves to routers.
 
-use super::{Spec, flag, int, later, list, maybe_int, maybe_text, text};
+use super::{Row, flag, int, later, list, maybe_int, maybe_text, text};
 
 const TLS: &str = "let nginx terminate TLS";
 const SUBSCRIBE: &str = "name the instance in nginx's upstream";
 
-pub static OPTIONS: &[Spec] = &[
+pub const OPTIONS: &[Row] = &[
     flag("ssl-verbose", &[], "log TLS errors", later(TLS)),
     maybe_int("ssl-verify-depth", &[], "length of certificate chains", later(TLS)),
     maybe_text("ssl-sessions-use-cache", &["ssl-session-use-cache"], "keep sessions in a cache", later(TLS)),
