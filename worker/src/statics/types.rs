@@ -1,8 +1,13 @@
 //! MIME types by extension: of `mimefile`, else of /etc/mime.types, with a table of our own below either.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 const DEFAULT: &str = "/etc/mime.types";
+
+/// What is known without a file: lines of an extension and its type, sorted by bytes. (Those of the crate mime_guess, MIT licence.) One text, as a table of
+/// strings is as many addresses that every process would have a copy of.
+const OWN: &str = include_str!("types.txt");
 
 pub(super) struct Types {
     /// By extension in lower case.
@@ -27,9 +32,26 @@ impl Types {
         let extension = extension(name)?.to_ascii_lowercase();
         match self.read.get(&extension) {
             Some(known) => Some(known),
-            None => mime_guess::from_ext(&extension).first_raw(),
+            None => own(&extension),
         }
     }
+}
+
+/// The type of an extension in lower case, by halves of [`OWN`].
+fn own(extension: &str) -> Option<&'static str> {
+    let mut rest = OWN;
+    while !rest.is_empty() {
+        let middle = rest.as_bytes()[..rest.len() / 2].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let (before, after) = rest.split_at(middle);
+        let (line, after) = after.split_once('\n')?;
+        let (known, kind) = line.split_once(' ')?;
+        match extension.cmp(known) {
+            Ordering::Less => rest = before,
+            Ordering::Equal => return Some(kind),
+            Ordering::Greater => rest = after,
+        }
+    }
+    None
 }
 
 /// What follows the last dot, if that is letters and digits only.
@@ -54,6 +76,19 @@ fn collect(text: &[u8], types: &mut HashMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_line_of_our_own_is_found() {
+        let lines: Vec<_> = OWN.lines().map(|line| line.split_once(' ').expect(line)).collect();
+        assert!(lines.len() > 1000 && lines.is_sorted_by(|a, b| a.0 < b.0));
+        for (known, kind) in lines {
+            assert_eq!(extension(format!("x.{known}").as_bytes()), Some(known));
+            assert_eq!(own(known), Some(kind));
+        }
+        for unknown in ["", "0", "a", "csss", "zzz", "~"] {
+            assert_eq!(own(unknown), None, "{unknown}");
+        }
+    }
 
     #[test]
     fn types_come_from_the_files_first() {
