@@ -11,7 +11,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from sidebyside import ROOT, report
-from sidebyside.measure import VoidRun, measure, measure_stall
+from sidebyside.measure import VoidRun, measure, measure_idle, measure_stall
 from sidebyside.runs import Run, runs
 from sidebyside.servers import Places
 
@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
 
 def in_turn(run: Run, places: Places, pairs: int, seconds: float) -> report.Result:
     """Ours, theirs, ours, theirs. A void run takes its pair with it; it is counted and said."""
-    one = measure_stall if run.stall else measure
+    one = measure_stall if run.stall else measure_idle if run.idle else measure
     done, void = [], 0
     for _ in range(pairs):
         try:

@@ -14,6 +14,8 @@ from sidebyside.runs import Run
 from sidebyside.servers import Places, Server
 
 TICK = os.sysconf("SC_CLK_TCK")
+# Longer than any server here needs to come to rest.
+REST_SECONDS = 1.5
 
 
 class VoidRun(Exception):
@@ -30,6 +32,13 @@ class Sample:
     p99: float
     memory: float
     anonymous: float
+
+
+@dataclass(frozen=True)
+class Idle:
+    """KiB."""
+
+    memory: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,13 @@ def measure(run: Run, server: Server, places: Places, seconds: float) -> Sample:
     return Sample(cpu * 1e6 / result["ok"], result["rps"], result["client_p99_us"], memory, anonymous)
 
 
+def measure_idle(run: Run, server: Server, places: Places, _seconds: float) -> Idle:
+    with server.running(places) as running:
+        load(run, places, running.address, 1, options=("--clients", "1", "--requests", "1"))
+        time.sleep(REST_SECONDS)
+        return Idle(memory_kib(running.pid)[0])
+
+
 def measure_stall(run: Run, server: Server, places: Places, seconds: float) -> Stalled:
     with server.running(places) as running:
         load(run, places, running.address, seconds / 5)
@@ -62,12 +78,12 @@ def measure_stall(run: Run, server: Server, places: Places, seconds: float) -> S
     return Stalled(free, stalled)
 
 
-def load(run: Run, places: Places, address: str, seconds: float, stall: int = 0) -> dict:
+def load(run: Run, places: Places, address: str, seconds: float, stall: int = 0, options: tuple[str, ...] = ()) -> dict:
     """Runs the load generator. Requests that stalled clients keep from being answered are what is measured; any other
     wrong or missing answer voids the run."""
     command = [str(places.release / "imperator-load"), "--protocol", run.load.protocol, "--clients", str(run.load.clients), "--seconds", f"{seconds:.2f}"]
     stalling = ["--stall", str(stall)] if stall else []
-    done = subprocess.run([*command, *run.load.options, *stalling, address], capture_output=True, text=True, timeout=seconds + 60)
+    done = subprocess.run([*command, *run.load.options, *stalling, *options, address], capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode:
         raise VoidRun(done.stderr.strip())
     result = json.loads(done.stdout)

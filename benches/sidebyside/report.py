@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidebyside import ROOT, plot
-from sidebyside.measure import Sample, Stalled
+from sidebyside.measure import Idle, Sample, Stalled
 from sidebyside.runs import Run
 
 DOCUMENT = ROOT / "docs/performance.md"
@@ -45,7 +45,7 @@ def ratio(name: str, values: list[float], goal: float | None, more_is_better: bo
 @dataclass(frozen=True)
 class Result:
     run: Run
-    pairs: list[tuple[Sample, Sample]] | list[tuple[Stalled, Stalled]]
+    pairs: list[tuple[Sample, Sample]] | list[tuple[Stalled, Stalled]] | list[tuple[Idle, Idle]]
     void: int
 
     @property
@@ -56,6 +56,10 @@ class Result:
         """Median microseconds a request, ours and theirs."""
         return statistics.median(a.cpu for a, _ in self.pairs), statistics.median(b.cpu for _, b in self.pairs)
 
+    def kib(self) -> tuple[float, float]:
+        """Median memory, ours and theirs."""
+        return statistics.median(a.memory for a, _ in self.pairs), statistics.median(b.memory for _, b in self.pairs)
+
     def shares(self) -> tuple[float, float]:
         """Median of stalled/free throughput, ours and theirs."""
         return statistics.median(a.share for a, _ in self.pairs), statistics.median(b.share for _, b in self.pairs)
@@ -65,6 +69,8 @@ class Result:
         if self.run.stall:
             return {"throughput": ratio("throughput", [a.share for a, _ in self.pairs], goals.throughput, True)}
         of = lambda field: [getattr(a, field) / getattr(b, field) for a, b in self.pairs]
+        if self.run.idle:
+            return {"memory": ratio("PSS", of("memory"), goals.memory)}
         return {
             "cpu": ratio("CPU", of("cpu"), goals.cpu),
             "throughput": ratio("throughput", of("throughput"), goals.throughput, True),
@@ -84,6 +90,9 @@ def row(result: Result) -> str:
     if run.stall:
         ours, theirs = result.shares()
         return f"{run.title:52} {result.against:9} of the unstalled rate: ours {result.ratios()['throughput']}, theirs {theirs:.2f}"
+    if run.idle:
+        ours, theirs = result.kib()
+        return f"{run.title:52} {result.against:9} PSS in KiB: {ours:.0f}, {theirs:.0f}: {result.ratios()['memory']}"
     ours, theirs = result.cpu()
     r = result.ratios()
     void = f"  ({result.void} void)" if result.void else ""
@@ -100,8 +109,9 @@ def write_document(results: list[Result], pairs: int, seconds: float, busy: floa
     DOCUMENT.write_text(text)
     IMAGES.mkdir(exist_ok=True)
     measured = [r for r in results if r.pairs and not r.run.stall and not r.run.reference]
+    idle = [r for r in measured if r.run.idle]
     for key, title in (("cpu", "CPU per request"), ("throughput", "Throughput"), ("p99", "99th percentile of latency"), ("memory", "Memory (PSS)")):
-        bars = [(f"{r.run.title}", r.against, r.ratios()[key]) for r in measured]
+        bars = [(f"{r.run.title}", r.against, r.ratios()[key]) for r in measured if key == "memory" or r not in idle]
         (IMAGES / f"{key}.svg").write_text(plot.bars(f"{title}, ours / theirs", bars))
 
 
@@ -113,6 +123,9 @@ def markdown(results: list[Result]) -> str:
             lines.append(f"{start} void | | | | |")
         elif result.run.stall:
             lines.append(f"{start} | | {cell(result.ratios()['throughput'])} of its unstalled rate; {result.against} {result.shares()[1]:.2f} of its own | | |")
+        elif result.run.idle:
+            ours, theirs = result.kib()
+            lines.append(f"{start} | | | | {cell(result.ratios()['memory'])}: {ours:.0f} and {theirs:.0f} KiB |")
         else:
             ours, theirs = result.cpu()
             r = result.ratios()

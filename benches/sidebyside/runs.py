@@ -40,6 +40,8 @@ class Run:
     load: Load
     goals: Goals
     stall: int = 0
+    idle: bool = False
+    """No load: memory alone, after one request and a while of rest."""
     reference: bool = False
     """Not a server of ours: what the same system calls take without any server."""
 
@@ -88,6 +90,7 @@ def runs() -> list[Run]:
         Run("static-nginx", "a file of 4 KiB, HTTP/1.1 keep-alive", Imperator("hello.py", lines=(*http11, STATIC)), Nginx("hello.py"), Load("http", FILE), Goals(cpu=1.3)),
         Run("offload", "a file of 4 MiB, uwsgi protocol on TCP, one offload thread", *both("hello.py", "socket = 127.0.0.1:{port}", *QUIET, f"static-map = /s={big_file()}", "offload-threads = 1"), BIG, Goals(cpu=0.90)),
         Run("lua", "hello in Lua, uwsgi protocol on a unix socket", Imperator("hello.lua", lines=(*UNIX, *QUIET)), UwsgiLua("hello.lua", lines=("plugins = lua51", *UNIX, *QUIET)), LUA, Goals(cpu=0.60, throughput=1.3, memory=0.5)),
+        Run("lua-idle", "idle: hello in Lua, master and one worker, after one request", Imperator("hello.lua", lines=(*UNIX, *QUIET), workers=1), UwsgiLua("hello.lua", lines=("plugins = lua51", *UNIX, *QUIET), workers=1), LUA, Goals(memory=0.5), idle=True),
         Run("stall", "200 clients stalled in mid-head on http-socket", *both("hello.py", "http-socket = 127.0.0.1:{port}", *QUIET), Load("http-close", ("--length", "11", "--timeout", "3")), Goals(throughput=0.9), stall=200),
         Run("floor", floor + "hello, uwsgi protocol on a unix socket", Floor("close", lines=tuple(UNIX)), Uwsgi("hello.py", lines=(*UNIX, *QUIET)), HELLO, Goals(), reference=True),
         Run("floor-log", floor + "uwsgi protocol on TCP, a line to a file", Floor("close", lines=logged), Uwsgi("hello.py", lines=logged), HELLO, Goals(), reference=True),

@@ -46,6 +46,8 @@ class Server:
     threads: int = 1
     lines: tuple[str, ...] = ()
     nginx: bool = False
+    workers: int = WORKERS
+    """Of servers that read an ini; the others have `WORKERS`."""
 
     name = ""
 
@@ -87,7 +89,7 @@ class Ini(Server):
     def command(self, places: Places, folder: Path, port: int) -> list[str]:
         app = "module = site1.wsgi" if self.app == "django" else "lua = {dir}/app.lua" if self.app.endswith(".lua") else "wsgi-file = {dir}/app.py"
         threads = [f"threads = {self.threads}"] if self.threads > 1 else []
-        lines = ["[uwsgi]", "master = true", f"home = {places.venv}", "chdir = {dir}", app, f"processes = {WORKERS}", *threads, f"listen = {BACKLOG}", *self.lines]
+        lines = ["[uwsgi]", "master = true", f"home = {places.venv}", "chdir = {dir}", app, f"processes = {self.workers}", *threads, f"listen = {BACKLOG}", *self.lines]
         text = "\n".join(lines).replace("{dir}", str(folder)).replace("{port}", str(port))
         (folder / "app.ini").write_text(text + "\n")
         return [str(self.program(places)), "--ini", f"{folder}/app.ini"]
