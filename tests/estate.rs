@@ -188,6 +188,10 @@ fn an_emperor_that_is_a_vassal_keeps_its_own_over_a_reload() {
     let (one, two) = (wait_for("one", || answer(&server, "one")), wait_for("two", || answer(&server, "two")));
     let before = masters(&server, &["one", "two"]);
     let emperor = wait_state(&server, "sub", "running")["pid"].clone();
+    let sums = || row(&server, "sub")["figures"].clone();
+    assert_eq!(sums()["workers"], 2, "the sum of its vassals: {}", sums());
+    let metrics = said(&server, &["stats", "sub"]);
+    assert!(metrics.contains("one.ini") && metrics.contains("two.ini"), "{metrics}");
     // Its file is touched, and one of its vassals changes: that one alone is reloaded, in its place.
     server.write("w/two.ini", &vassal("two", "chmod-socket = 666\n"));
     server.write("v/sub.ini", sub);
@@ -209,6 +213,7 @@ fn an_emperor_that_is_a_vassal_keeps_its_own_over_a_reload() {
         Some(masters(&server, &["one", "two"])).filter(|now| now.len() == 2 && now.iter().all(|pid| !before.contains(pid)))
     });
     wait_for("the new one", || answer(&server, "one").filter(|text| *text != one));
+    wait_for("the sum again", || Some(sums()).filter(|sums| sums["workers"].as_u64() >= Some(6)));
     assert_eq!(row(&server, "sub")["pid"], emperor, "all the time it was the same process");
     let workers = || server.tree().iter().filter(|(_, name)| name.contains("worker")).count();
     wait_for("two workers each", || (workers() >= 2 * 3).then_some(()));

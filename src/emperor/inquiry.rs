@@ -12,6 +12,8 @@ use crate::ask::{Answer, Ask, LONGEST, Question, Unasked};
 
 /// How long a vassal may take to answer.
 pub const PATIENCE_MS: u64 = 500;
+/// The same in an emperor that has to answer another one in that time.
+pub const PATIENCE_BELOW_MS: u64 = 350;
 /// Questions that are open at a time, of all vassals: more would only wait for the processor, and run into their deadline.
 const OPEN: usize = 32;
 
@@ -35,8 +37,8 @@ pub enum Came {
 }
 
 /// The channels to all vassals.
-#[derive(Default)]
 pub struct Inquiry {
+    patience_ms: u64,
     channels: BTreeMap<Key, Channel>,
     waiting: VecDeque<(u64, Key, Question)>,
     numbers: u64,
@@ -60,6 +62,11 @@ struct Current {
 }
 
 impl Inquiry {
+    /// `patience_ms`: how long a vassal may take to answer.
+    pub fn new(patience_ms: u64) -> Self {
+        Self { patience_ms, channels: BTreeMap::new(), waiting: VecDeque::new(), numbers: 0, open: 0 }
+    }
+
     /// A process of the vassal was started with the other end. `speaks`: it said hello in a life of ours before this one.
     ///
     /// # Errors
@@ -127,7 +134,7 @@ impl Inquiry {
                 said.push(Said { job, key, text: None });
                 continue;
             }
-            channel.current = Some(Current { job, number: self.numbers, text: String::new(), until: now_ms + PATIENCE_MS });
+            channel.current = Some(Current { job, number: self.numbers, text: String::new(), until: now_ms + self.patience_ms });
             self.open += 1;
         }
         later.append(&mut self.waiting);
@@ -208,7 +215,7 @@ mod tests {
 
     #[test]
     fn one_that_does_not_speak_is_not_asked() {
-        let mut all = Inquiry::default();
+        let mut all = Inquiry::new(PATIENCE_MS);
         let (key, theirs) = vassal(&mut all, "a.ini");
         assert!(!all.ask(1, &key, Question::Figures));
         theirs.send(&Answer::hello(), &[]).unwrap();
@@ -230,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_late_answer_is_thrown_away_and_an_unasked_one_ends_it() {
-        let mut all = Inquiry::default();
+        let mut all = Inquiry::new(PATIENCE_MS);
         let (key, theirs) = vassal(&mut all, "a.ini");
         theirs.send(&Answer::hello(), &[]).unwrap();
         all.on_ready(&key).unwrap();
@@ -250,7 +257,7 @@ mod tests {
 
     #[test]
     fn who_leaves_or_talks_nonsense_owes_nothing_any_more() {
-        let mut all = Inquiry::default();
+        let mut all = Inquiry::new(PATIENCE_MS);
         let (key, theirs) = vassal(&mut all, "a.ini");
         theirs.send(&Answer::hello(), &[]).unwrap();
         all.on_ready(&key).unwrap();
@@ -266,7 +273,7 @@ mod tests {
 
     #[test]
     fn only_so_many_questions_are_open_and_an_answer_makes_room() {
-        let mut all = Inquiry::default();
+        let mut all = Inquiry::new(PATIENCE_MS);
         let many: Vec<_> = (0..OPEN + 1).map(|n| vassal(&mut all, &format!("{n:03}.ini"))).collect();
         for (key, theirs) in &many {
             theirs.send(&Answer::hello(), &[]).unwrap();

@@ -5,6 +5,7 @@
 mod above;
 mod acts;
 mod aside;
+mod asked;
 mod attributes;
 mod child;
 pub mod command;

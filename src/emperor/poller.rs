@@ -15,6 +15,8 @@ pub enum What {
     Sources,
     /// The pipe to the emperor above us.
     Above,
+    /// Questions of the emperor above us.
+    Asked,
     /// The master of the instance that we are part of.
     Instance,
     Stats,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,11 @@ use nix::sys::stat::{Mode, umask};
 use super::Place;
 use super::above::Above;
 use super::aside::Asides;
+use super::asked::Asked;
 use super::command::{Door, Jobs, Limits, Server};
 use super::core::{Core, Policy};
 use super::dashboard::Dashboard;
-use super::inquiry::Inquiry;
+use super::inquiry::{Inquiry, PATIENCE_BELOW_MS, PATIENCE_MS};
 use super::inside::FD_ENV;
 use super::outlet::Place as LogPlace;
 use super::poller::{Poller, What};
@@ -59,15 +61,20 @@ pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     let start_dir = std::env::current_dir().context("the working directory")?;
     let above = if place == Place::First { Above::from_environment()? } else { None };
     let handed = above.is_some();
+    let asked = if handed && life.is_none() { Asked::from_environment() } else { None };
     let mut shell = prepare(settings, place, (&first_dir, &start_dir), above, life)?;
     if let Some(outfit) = &mut outfit {
         outfit.waiting.tell();
         shell.use_logs(outfit.logs.take())?;
     }
+    if asked.is_some() {
+        shell.be_asked(asked)?;
+    }
     if let Some(instance) = instance {
         shell.join_instance(instance)?;
     }
     let pipe = if handed { shell.above.as_ref().map(|a| a.fd().try_clone_to_owned()).transpose()? } else { None };
+    let questions = shell.asked.as_ref().map(|a| a.fd().try_clone_to_owned()).transpose()?;
     let sockets = shell.socket_files(&start_dir);
     let end = shell.run()?;
     clean_up(settings, &start_dir, &sockets);
@@ -76,7 +83,7 @@ pub(super) fn govern(settings: &Settings, place: Place) -> anyhow::Result<i32> {
     }
     match end {
         End::Exit(code) => Ok(code),
-        End::Again => again(&first_dir, pipe),
+        End::Again => again(&first_dir, [(super::above::FD_ENV, pipe), (crate::ask::FD_ENV, questions)]),
     }
 }
 
@@ -185,6 +192,7 @@ fn prepare(
     let signals = catch_signals()?;
     let watch =
         Watch::new().inspect_err(|e| tracing::warn!("[emperor] no inotify ({e}): files are looked at every emperor-freq seconds")).ok();
+    let is_vassal = above.is_some();
     let systemd = if place == Place::First { systemd() } else { None };
     let mut shell = Shell {
         settings: Rc::new(settings.clone()),
@@ -202,7 +210,7 @@ fn prepare(
         asides: Asides::default(),
         stats,
         taps: Taps::new(log_place(settings, start_dir), u64::from(options.vassal_log_limit) * 1024),
-        inquiry: Inquiry::default(),
+        inquiry: Inquiry::new(if is_vassal { PATIENCE_BELOW_MS } else { PATIENCE_MS }),
         clients,
         jobs: Jobs::default(),
         dashboard,
@@ -213,6 +221,7 @@ fn prepare(
         since: super::shell::now().seconds(),
         descriptors: raise_descriptors(),
         above,
+        asked: None,
         instance: None,
         systemd,
         program: own_program(),
@@ -234,6 +243,12 @@ fn prepare(
 }
 
 impl Shell {
+    /// Listens to the questions of our own emperor.
+    pub(super) fn be_asked(&mut self, asked: Option<Asked>) -> nix::Result<()> {
+        self.asked = asked;
+        self.asked.as_ref().map_or(Ok(()), |asked| self.poller.readable(asked.fd(), What::Asked))
+    }
+
     /// Listens to the master of our instance.
     pub(super) fn join_instance(&mut self, master: SeqPacket) -> anyhow::Result<()> {
         use std::os::fd::AsFd;
@@ -445,18 +460,13 @@ fn clean_up(settings: &Settings, start_dir: &Path, sockets: &[PathBuf]) {
 }
 
 /// Starts anew in the same process, as our own emperor asked: with the same words, whose files may have changed.
-fn again(start_dir: &Path, pipe: Option<std::os::fd::OwnedFd>) -> anyhow::Result<i32> {
+fn again(start_dir: &Path, handed: [(&str, Option<OwnedFd>); 2]) -> anyhow::Result<i32> {
     use std::os::fd::{AsFd, AsRawFd};
     std::env::set_current_dir(start_dir).with_context(|| format!("chdir {}", start_dir.display()))?;
-    let number = match &pipe {
-        Some(pipe) => {
-            imperator_sys::process::set_cloexec(pipe.as_fd(), false)?;
-            pipe.as_raw_fd()
-        }
-        None => -1,
-    };
-    let environment = std::env::vars_os().filter(|(name, _)| name != super::above::FD_ENV);
-    let environment = environment.chain((number >= 0).then(|| (super::above::FD_ENV.into(), number.to_string().into())));
+    let open = handed.iter().filter_map(|(name, fd)| Some((*name, fd.as_ref()?)));
+    open.clone().try_for_each(|(_, fd)| imperator_sys::process::set_cloexec(fd.as_fd(), false))?;
+    let environment = std::env::vars_os().filter(|(name, _)| handed.iter().all(|(own, _)| name != own));
+    let environment = environment.chain(open.map(|(name, fd)| (name.into(), fd.as_raw_fd().to_string().into())));
     let environment: Vec<CString> =
         environment.filter_map(|(name, value)| CString::new([name.into_vec(), b"=".to_vec(), value.into_vec()].concat()).ok()).collect();
     let arguments: Vec<CString> = std::env::args_os().filter_map(|a| CString::new(a.into_vec()).ok()).collect();

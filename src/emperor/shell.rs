@@ -20,6 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::above::{Above, Order};
 use super::aside::Asides;
+use super::asked::Asked;
 use super::command::{Jobs, Server};
 use super::core::{Action, Core, Exit, Key, Now};
 use super::dashboard::Dashboard;
@@ -81,6 +82,7 @@ pub struct Shell {
     /// Limit of open descriptors (soft, hard) that vassals get: ours is higher.
     pub(super) descriptors: Option<(u64, u64)>,
     pub(super) above: Option<Above>,
+    pub(super) asked: Option<Asked>,
     /// The master of the instance that this is part of: it sends other settings.
     pub(super) instance: Option<SeqPacket>,
     pub(super) systemd: Option<Systemd>,
@@ -176,6 +178,7 @@ impl Shell {
             What::Signals => self.take_signals(),
             What::Sources => self.hear_of_files(),
             What::Above => self.hear_from_above(),
+            What::Asked => self.hear_question(),
             What::Instance => self.hear_from_instance(),
             What::Stats => self.answer_clients(),
             What::Logs => self.logs.iter_mut().for_each(Logs::on_ready),

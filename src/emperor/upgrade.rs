@@ -17,6 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::asked::Asked;
 use super::command::Door;
 use super::core::{Core, Kept, Key};
 use super::dashboard::Dashboard;
@@ -51,6 +52,9 @@ pub struct State {
     pub descriptors: Option<(u64, u64)>,
     /// Over which our own emperor speaks.
     above: Option<i32>,
+    /// Over which it asks.
+    #[serde(default)]
+    asked: Option<i32>,
     /// Over which the master of our instance sends other settings.
     #[serde(default)]
     instance: Option<i32>,
@@ -117,7 +121,15 @@ impl State {
         let doors = self.doors.iter().map(|(_, fd, _)| *fd);
         let mut all = [of(&self.pipes), of(&self.configs), of(&self.taps)].concat();
         all.extend(asks.chain(demands).chain(doors));
-        all.extend(self.stats.iter().map(|(fd, _)| *fd).chain(self.logs.iter().map(|(_, fd)| *fd)).chain(self.above).chain(self.instance));
+        all.extend(
+            self.stats
+                .iter()
+                .map(|(fd, _)| *fd)
+                .chain(self.logs.iter().map(|(_, fd)| *fd))
+                .chain(self.above)
+                .chain(self.asked)
+                .chain(self.instance),
+        );
         all.into_iter()
     }
 }
@@ -201,6 +213,7 @@ impl Shell {
             since: self.since,
             descriptors: self.descriptors,
             above: self.above.as_ref().map(|a| a.fd().as_raw_fd()),
+            asked: self.asked.as_ref().map(|asked| asked.fd().as_raw_fd()),
             instance: self.instance.as_ref().map(|i| i.as_fd().as_raw_fd()),
             mould: None,
         }
@@ -243,6 +256,9 @@ impl Shell {
         }
         self.since = state.since;
         self.descriptors = state.descriptors;
+        if let Some(fd) = state.asked {
+            self.be_asked(Asked::new(take(fd)?))?;
+        }
         if let Some(fd) = state.instance {
             self.join_instance(SeqPacket::from_fd(take(fd)?))?;
         }

@@ -13,9 +13,42 @@ use crate::ask::{Answer, Ask, FD_ENV, PART, Question, Unasked};
 use crate::stats::Figures;
 
 /// The channel, and what of the last answer has not been asked for yet.
-pub struct Asked {
+pub struct Parts {
     channel: SeqPacket,
     rest: String,
+}
+
+impl Parts {
+    /// `None`: the channel cannot be made non-blocking.
+    pub fn new(channel: SeqPacket) -> Option<Self> {
+        channel.set_nonblocking(true).ok()?;
+        Some(Self { channel, rest: String::new() })
+    }
+
+    pub fn channel(&self) -> &SeqPacket {
+        &self.channel
+    }
+
+    /// One packet: the first part of `text`, the rest is kept. If the emperor does not read, it has lost its interest.
+    pub fn answer(&mut self, number: u64, mut text: String) {
+        let mut at = PART.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        self.rest = text.split_off(at);
+        let _ = self.channel.send(&Answer { number, part: text, more: !self.rest.is_empty() }, &[]);
+    }
+
+    /// The next part.
+    pub fn more(&mut self, number: u64) {
+        let rest = std::mem::take(&mut self.rest);
+        self.answer(number, rest);
+    }
+}
+
+/// A vassal's master and its emperor's questions.
+pub struct Asked {
+    parts: Parts,
     /// Words to reload over the pipe, of all lives, and how many of them had come when this life began.
     heard: u64,
     at_birth: u64,
@@ -38,8 +71,7 @@ impl Asked {
     }
 
     fn new(channel: SeqPacket, heard: u64) -> Option<Self> {
-        channel.set_nonblocking(true).ok()?;
-        Some(Self { channel, rest: String::new(), heard, at_birth: heard })
+        Some(Self { parts: Parts::new(channel)?, heard, at_birth: heard })
     }
 
     /// So many words to reload have come.
@@ -54,26 +86,16 @@ impl Asked {
 
     /// This life serves, or the one before goes on: what came before it is settled, and the rest is still to be done.
     pub fn settle(&self) {
-        let _ = self.channel.send(&Answer::unasked(Unasked::Settled(self.at_birth)), &[]);
+        let _ = self.parts.channel.send(&Answer::unasked(Unasked::Settled(self.at_birth)), &[]);
     }
 
     /// Everything so far was refused.
     pub fn settle_all(&self) {
-        let _ = self.channel.send(&Answer::unasked(Unasked::Settled(self.heard)), &[]);
+        let _ = self.parts.channel.send(&Answer::unasked(Unasked::Settled(self.heard)), &[]);
     }
 
     pub fn channel(&self) -> &SeqPacket {
-        &self.channel
-    }
-
-    /// One packet: the first part of `text`, the rest is kept. If the emperor does not read, it has lost its interest.
-    fn answer(&mut self, number: u64, mut text: String) {
-        let mut at = PART.min(text.len());
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
-        self.rest = text.split_off(at);
-        let _ = self.channel.send(&Answer { number, part: text, more: !self.rest.is_empty() }, &[]);
+        self.parts.channel()
     }
 }
 
@@ -81,8 +103,8 @@ impl Master {
     /// Listens to the emperor's questions and says that it does.
     pub(super) fn be_asked(&mut self, asked: Option<Asked>) -> std::io::Result<()> {
         if let Some(asked) = &asked {
-            self.poll.add(&asked.channel, Source::Asked)?;
-            let _ = asked.channel.send(&Answer::hello(), &[]);
+            self.poll.add(asked.channel(), Source::Asked)?;
+            let _ = asked.channel().send(&Answer::hello(), &[]);
         }
         self.asked = asked;
         Ok(())
@@ -90,18 +112,18 @@ impl Master {
 
     pub(super) fn on_asked(&mut self) {
         let Some(mut asked) = self.asked.take() else { return };
-        match asked.channel.recv::<Ask>() {
+        match asked.channel().recv::<Ask>() {
             Ok(Some(packet)) => {
                 let text = match packet.message.what {
                     Question::Figures => serde_json::to_string(&self.figures()).unwrap_or_default(),
                     Question::Stats => self.stats(),
                     Question::Prometheus => self.page(answers::Question::Prometheus, "/metrics").body.to_string(),
-                    Question::More => std::mem::take(&mut asked.rest),
+                    Question::More => std::mem::take(&mut asked.parts.rest),
                 };
-                asked.answer(packet.message.number, text);
+                asked.parts.answer(packet.message.number, text);
             }
             Ok(None) => {
-                self.poll.remove(asked.channel.as_fd());
+                self.poll.remove(asked.channel().as_fd());
                 return;
             }
             Err(_) => {} // not for us, or nothing to read
@@ -124,13 +146,12 @@ mod tests {
     #[test]
     fn an_answer_goes_in_parts_that_end_with_whole_characters() {
         let (ours, theirs) = SeqPacket::pair().unwrap();
-        let mut asked = Asked::new(ours, 0).unwrap();
+        let mut asked = Parts::new(ours).unwrap();
         let text = "x".repeat(PART - 1) + "ü" + "end";
         asked.answer(7, text.clone());
         let first = theirs.recv::<Answer>().unwrap().unwrap().message;
         assert_eq!((first.number, first.part.len(), first.more), (7, PART - 1, true));
-        let rest = std::mem::take(&mut asked.rest);
-        asked.answer(8, rest);
+        asked.more(8);
         let last = theirs.recv::<Answer>().unwrap().unwrap().message;
         assert_eq!((first.part + &last.part, last.more), (text, false));
     }

@@ -47,6 +47,7 @@ mod zerg;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+pub use asked::Parts;
 pub(crate) use daemon::{Waiting, detach};
 pub use order::Order;
 

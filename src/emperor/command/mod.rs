@@ -15,6 +15,7 @@ pub use server::{Door, Limits, Request, Server};
 
 use self::say::{Beside, Done, Failed, Followed, Log, Ps, json};
 use self::wish::Wish;
+use super::asked;
 use super::core::{Core, Key, Now, Outcome, Vassal};
 use super::inquiry::Said;
 use super::shell::{Shell, now};
@@ -40,7 +41,7 @@ struct Job {
 
 /// What is gathered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gather {
+pub(super) enum Gather {
     Ps,
     /// One vassal's statistics.
     Stats,
@@ -50,14 +51,18 @@ enum Gather {
     AllMetrics,
     /// What [`Gather::Ps`] is, for the dashboard.
     Estate,
+    /// The sum of all figures for our own emperor, whose number of the question stands for the client.
+    Sum,
+    /// The metrics of all, for it.
+    Below,
 }
 
 impl Gather {
     fn question(self) -> Question {
         match self {
-            Self::Ps | Self::Estate => Question::Figures,
+            Self::Ps | Self::Estate | Self::Sum => Question::Figures,
             Self::Stats => Question::Stats,
-            Self::Metrics | Self::AllMetrics => Question::Prometheus,
+            Self::Metrics | Self::AllMetrics | Self::Below => Question::Prometheus,
         }
     }
 }
@@ -224,7 +229,7 @@ impl Shell {
     }
 
     /// Asks one vassal, or all.
-    fn gather(&mut self, client: u64, what: Gather, only: Option<Key>) {
+    pub(super) fn gather(&mut self, client: u64, what: Gather, only: Option<Key>) {
         self.jobs.next += 1;
         let number = self.jobs.next;
         let keys: Vec<&Key> = only.as_ref().map_or_else(|| self.core.vassals.keys().collect(), |key| vec![key]);
@@ -268,6 +273,14 @@ impl Shell {
             Gather::Estate => {
                 let ps = self.ps(job);
                 self.show_estate(ps);
+            }
+            Gather::Sum => {
+                let text = serde_json::to_string(&asked::sum(job.texts.values())).unwrap_or_default();
+                self.answer_above(job.client, text);
+            }
+            Gather::Below => {
+                let text = self.metrics(&job.texts);
+                self.answer_above(job.client, text);
             }
             Gather::Stats => match one().map(|text| serde_json::from_str::<serde_json::Value>(text)) {
                 Some(Ok(value)) => self.reply(job.client, &value),
