@@ -98,6 +98,31 @@ fn a_vassal_on_demand_speaks_what_its_file_says_and_is_reloaded_with_its_socket(
 }
 
 #[test]
+fn an_emperor_with_a_daemon_of_its_own_runs_both() {
+    let mut server = Server::new();
+    server.write("app.py", HELLO);
+    server.write("v/a.ini", &vassal("a", ""));
+    server.start(&["--emperor", "{dir}/v", "--attach-daemon", "sleep 97"]);
+    wait_for("the vassal", || answer(&server, "a"));
+    let below = wait_for("the daemon", || Some(server.tree()).filter(|t| t.iter().any(|(_, name)| name == "sleep")));
+    assert!(below.iter().any(|(_, name)| name == "emperor"), "{below:?}");
+    server.signal(Signal::SIGTERM);
+    assert!(server.wait_exit().success());
+    assert!(below.iter().all(|(pid, _)| !running(*pid)), "an orphan is left");
+}
+
+#[test]
+fn an_emperor_below_is_loyal_also_with_an_app_that_nobody_asks() {
+    let mut server = Server::new();
+    server.write("app.py", HELLO);
+    server.write("inner/deep.ini", &vassal("deep", ""));
+    server.write("v/sub.ini", &vassal("sub", "emperor = {dir}/inner\n"));
+    server.start(&["--emperor", "{dir}/v", "--emperor-stats", "{dir}/stats"]);
+    wait_for("its vassal", || answer(&server, "deep"));
+    wait_for("its loyalty", || stats(&server.fill("{dir}/stats")).ok().filter(|s| s["vassals"][0]["loyal"] == 1));
+}
+
+#[test]
 fn a_hundred_vassals_use_no_cpu_while_nobody_asks() {
     let names: Vec<String> = (0..100).map(|i| format!("n{i:02}")).collect();
     let mut server = Server::new();

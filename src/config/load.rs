@@ -132,12 +132,13 @@ fn accept(reading: Reading, applied: Applied) -> Result<Loaded, ConfigError> {
     Ok(Loaded { settings, entries: reading.entries, warnings, show_config, prints, mode })
 }
 
-/// Nothing to serve, only vassals to supervise.
+/// Nothing to serve and to run, only vassals to supervise.
 fn is_only_emperor(settings: &Settings) -> bool {
     let zerg = &settings.socket_options;
     let sockets = !settings.sockets.is_empty() || !zerg.zerg.is_empty() || !zerg.zerg_pool.is_empty();
     let serves = sockets || settings.names_app() || settings.python.pyrun.is_some();
-    !settings.emperor.sources.is_empty() && !serves
+    let runs = !settings.background.daemons.is_empty() || !settings.background.crons.is_empty();
+    !settings.emperor.sources.is_empty() && !serves && !runs
 }
 
 /// As `show-config` prints it; tests of popular images look for its first and last line in the log.
@@ -177,6 +178,17 @@ mod tests {
         let entry = |key: &str, value: Option<&str>| Entry { key: key.into(), value: value.map(Into::into), origin: Origin::CommandLine };
         let text = listing(&[entry("base", Some("/srv")), entry("show-config", None), entry("endif", Some(""))]);
         assert_eq!(text, ";uWSGI instance configuration\n[uwsgi]\nbase = /srv\nshow-config = true\nendif = \n;end of configuration");
+    }
+
+    #[test]
+    fn daemons_and_cron_lines_of_an_emperor_need_a_master() {
+        let load = |more: &[&str]| {
+            let argv: Vec<String> = ["imperator", "--emperor", "/v"].iter().chain(more).map(|word| (*word).to_owned()).collect();
+            load(&argv, &[]).expect("good").mode
+        };
+        assert_eq!(load(&[]), Mode::Emperor);
+        assert_eq!(load(&["--attach-daemon", "sleep 9"]), Mode::Serve);
+        assert_eq!(load(&["--cron", "-1 -1 -1 -1 -1 true"]), Mode::Serve);
     }
 
     #[test]

@@ -425,6 +425,10 @@ impl Master {
         self.timers.set(&settings, monotonic_ms());
         self.set_cache_timers(&settings);
         self.tell_emperor(vassal::ACCEPTING);
+        if !settings.emperor.sources.is_empty() {
+            // Requests are its vassals' business.
+            self.tell_emperor(vassal::LOYAL);
+        }
         self.asked.iter().for_each(Asked::settle);
         self.stir();
         self.first_time_up(&settings);
