@@ -64,10 +64,13 @@ impl SeqPacket {
         crate::process::set_nonblocking(self.fd.as_fd(), nonblocking)
     }
 
-    /// Whether a message, or the end of file, is there already.
-    pub fn is_readable(&self) -> bool {
+    /// Whether a message, or the end of file, is there, or comes within so many milliseconds.
+    ///
+    /// # Errors
+    /// A signal came first (EINTR).
+    pub fn is_readable_within(&self, milliseconds: u16) -> Result<bool> {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        Ok(poll(&mut fds, PollTimeout::from(milliseconds))? > 0)
     }
 
     /// Sends one message with `fds`, which stay open here.
@@ -187,13 +190,14 @@ mod tests {
     #[test]
     fn a_message_that_waits_shows() {
         let (a, b) = SeqPacket::pair().expect("pair");
-        assert!(!b.is_readable());
+        let is_readable = |within| b.is_readable_within(within).expect("poll");
+        assert!(!is_readable(0));
         a.send(&1, &[]).expect("sent");
-        assert!(b.is_readable());
+        assert!(is_readable(0) && is_readable(60_000));
         assert!(b.recv::<i32>().expect("received").is_some());
-        assert!(!b.is_readable());
+        assert!(!is_readable(1));
         drop(a);
-        assert!(b.is_readable(), "the end of file");
+        assert!(is_readable(60_000), "the end of file");
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::{Zygote, ZygoteError, end_with_parent, os};
 use crate::control::{FromZygote, ToZygote};
 use crate::log::diag;
 
+/// Milliseconds without an order after which what the last one needed is given back: the first workers are ordered as soon as the app is loaded.
+const SETTLE_MS: u16 = 100;
+
 /// Where a fork came back.
 enum Side {
     Zygote,
@@ -23,12 +26,14 @@ impl Zygote<'_> {
         self.runtime.before_forks();
         let mut settled = false;
         loop {
-            if !settled && !control.is_readable() {
-                let _ = imperator_sys::memory::settle(); // without /proc nothing can be done
-                settled = true;
-            }
             let mut order = None;
-            self.runtime.detached(&mut || order = Some(control.recv::<ToZygote>()));
+            self.runtime.detached(&mut || {
+                if !settled && matches!(control.is_readable_within(SETTLE_MS), Ok(false)) {
+                    let _ = imperator_sys::memory::settle(); // without /proc nothing can be done
+                    settled = true;
+                }
+                order = Some(control.recv::<ToZygote>());
+            });
             let received = match order {
                 Some(Ok(Some(received))) => received,
                 Some(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => continue,
