@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-import python_worker
+import real_worker
 
 HERE = Path(__file__).resolve().parent
 BUDGET = HERE / "budget.txt"
@@ -30,7 +30,7 @@ def main():
     options = parser.parse_args()
     names = subprocess.run([BINARY], capture_output=True, text=True, check=True).stdout.split()
     counts = {name: (counted(name, MANY) - counted(name, FEW)) / (MANY - FEW) for name in names}
-    counts |= {name: python_worker.count(name, BINARY.parent) for name in python_worker.REQUESTS}
+    counts |= {name: real_worker.count(name, BINARY.parent) for name in real_worker.REQUESTS}
     if options.update:
         update(counts)
     budget = read_budget()

@@ -1,5 +1,6 @@
-"""Instructions that the Python extension takes for one whole request, from accept to close: those of its own code alone, as a worker under callgrind
-executes them. What Python and the C library take is theirs, and differs between their versions."""
+"""Instructions that our own code takes for one whole request, from accept to close, as a worker under callgrind executes them: for Python that of the
+extension, for Lua that of the executable, LuaJIT included, which is part of it. What Python and the C library take is theirs, and differs between their
+versions."""
 
 from __future__ import annotations
 
@@ -11,17 +12,24 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-EXTENSION = "libimperator_python.so"
 START_SECONDS = 60
 FEW, MANY, BATCH = 80, 400, 40
 
-APP = """
+PYTHON = """
 def application(environ, start_response):
     start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '5')])
     return [b'hello']
+"""
+
+LUA = """
+return function(env)
+    return 200, { ["Content-Type"] = "text/plain", ["Content-Length"] = 5 }, coroutine.wrap(function() coroutine.yield("hello") end)
+end
 """
 
 # What nginx sends with its uwsgi_params, and a browser's headers.
@@ -45,7 +53,27 @@ def other(number: int) -> dict[str, str]:
     }  # fmt: skip
 
 
-REQUESTS = {"python-same-request": same, "python-other-request": other}
+@dataclass(frozen=True)
+class Request:
+    variables: Callable[[int], dict[str, str]]
+    app: str
+    """Text of the app, and the line that names it."""
+    option: str
+    suffix: str
+    modifier1: int
+    ours: str
+    """The end of the name of the file that has our code."""
+
+
+def python(variables) -> Request:
+    return Request(variables, PYTHON, "wsgi-file", ".py", 0, "libimperator_python.so")
+
+
+def lua(variables) -> Request:
+    return Request(variables, LUA, "lua", ".lua", 6, "/imperator")
+
+
+REQUESTS = {"python-same-request": python(same), "python-other-request": python(other), "lua-same-request": lua(same), "lua-other-request": lua(other)}
 
 
 def count(name: str, release: Path) -> float:
@@ -54,25 +82,26 @@ def count(name: str, release: Path) -> float:
     return (many - few) / (MANY - FEW)
 
 
-def run(variables, times: int, release: Path) -> int:
+def run(request: Request, times: int, release: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="instructions-") as folder:
         place = Path(folder)
-        (place / "app.py").write_text(APP)
+        name = f"app{request.suffix}"
+        (place / name).write_text(request.app)
         home = f"home = {ROOT / '.venv'}\n" if (ROOT / ".venv").exists() else ""
-        (place / "app.ini").write_text(f"[uwsgi]\nmaster = false\n{home}chdir = {place}\nwsgi-file = app.py\nsocket = {place}/s\ndisable-logging = true\n")
+        (place / "app.ini").write_text(f"[uwsgi]\nmaster = false\n{home}chdir = {place}\n{request.option} = {name}\nsocket = {place}/s\ndisable-logging = true\n")
         command = ["valgrind", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={place}/callgrind.%p", str(release / "imperator"), "--ini", str(place / "app.ini")]
         with open(place / "log", "wb") as log:
             server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             wait_for(place / "s", server)
             for start in range(0, times, BATCH):
-                ask(place / "s", server, [variables(number) for number in range(start, start + BATCH)])
+                ask(place / "s", server, request.modifier1, [request.variables(number) for number in range(start, start + BATCH)])
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(START_SECONDS)
         if server.returncode:
             raise RuntimeError((place / "log").read_text(errors="replace"))
-        return sum(own(file.read_text()) for file in place.glob("callgrind.*"))
+        return sum(own(file.read_text(), request.ours) for file in place.glob("callgrind.*"))
 
 
 def wait_for(path: Path, server: subprocess.Popen):
@@ -84,7 +113,7 @@ def wait_for(path: Path, server: subprocess.Popen):
     raise RuntimeError(f"the worker does not listen: {(path.parent / 'log').read_text(errors='replace')}")
 
 
-def ask(path: Path, server: subprocess.Popen, requests: list[dict[str, str]]):
+def ask(path: Path, server: subprocess.Popen, modifier1: int, requests: list[dict[str, str]]):
     """All at once, while the worker stands still: so it never waits for one, and does the same in each run."""
     server.send_signal(signal.SIGSTOP)
     with contextlib.ExitStack() as clients:
@@ -94,7 +123,7 @@ def ask(path: Path, server: subprocess.Popen, requests: list[dict[str, str]]):
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.settimeout(START_SECONDS)
             client.connect(str(path))
-            client.sendall(struct.pack("<BHB", 0, len(block), 0) + block)
+            client.sendall(struct.pack("<BHB", modifier1, len(block), 0) + block)
             asked.append(client)
         server.send_signal(signal.SIGCONT)
         for client in asked:
@@ -103,13 +132,13 @@ def ask(path: Path, server: subprocess.Popen, requests: list[dict[str, str]]):
                 raise RuntimeError(f"answered with {answer!r}")
 
 
-def own(profile: str) -> int:
-    """The self cost of the extension's functions in a file of callgrind's."""
+def own(profile: str, ours: str) -> int:
+    """The self cost of our functions in a file of callgrind's."""
     names, inside, called, total = {}, False, False, 0
     for line in profile.splitlines():
         if found := re.match(r"ob=\((\d+)\)(?: (.*))?", line):
             names.setdefault(found[1], found[2])
-            inside = (names[found[1]] or "").endswith(EXTENSION)
+            inside = (names[found[1]] or "").endswith(ours)
         elif found := re.match(r"cob=\((\d+)\)(?: (.*))?", line):
             names.setdefault(found[1], found[2])
         elif line.startswith("calls="):
