@@ -2,12 +2,15 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use imperator_sys::room::{self, Room};
 use nix::errno::Errno;
 
 use crate::budget::{Budget, Held};
+use crate::clock::monotonic_ms;
 use crate::intake::COLLECT;
 use crate::log::diag;
 use crate::settings::RequestSettings;
@@ -19,6 +22,8 @@ const MEMORY: usize = 16 << 20;
 const IN_MEMORY: u64 = 4 << 20;
 /// Bytes of memory that one body leaves to the next at most: to get them from the system again costs as much as to copy them.
 const SPARE: usize = 1 << 20;
+/// Milliseconds between two lines about a disk that takes nothing.
+const SAID_MS: u64 = 10_000;
 /// Bytes that are asked for at once.
 const PART: usize = 256 * 1024;
 /// Bytes of a body that are taken before other connections have their turn.
@@ -29,23 +34,37 @@ pub(crate) struct Bodies {
     /// In memory and on disk: `post-ahead`.
     all: Arc<Budget>,
     memory: Arc<Budget>,
-    spare: Arc<Spare>,
+    common: Arc<Common>,
 }
 
-/// Empty memory that was a body's.
+/// What all bodies of a worker have in common.
 #[derive(Default)]
-struct Spare(Mutex<Vec<u8>>);
+struct Common {
+    /// Empty memory that was a body's.
+    spare: Mutex<Vec<u8>>,
+    /// When the log was told last that the disk takes nothing.
+    said: AtomicU64,
+}
 
-impl Spare {
+impl Common {
     fn swap(&self, with: Vec<u8>) -> Vec<u8> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), with)
+        std::mem::replace(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner), with)
+    }
+
+    /// Why an app is called before its body is there, now and then.
+    fn say(&self, error: &io::Error) {
+        let (now, last) = (monotonic_ms(), self.said.load(Relaxed));
+        if last == 0 || now.saturating_sub(last) >= SAID_MS {
+            self.said.store(now, Relaxed);
+            diag::say(&format!("a body cannot be kept on disk, so its worker waits for the client: {error}"));
+        }
     }
 }
 
 impl Bodies {
     pub fn new(settings: &RequestSettings) -> Self {
         let all = Budget::new(usize::try_from(settings.post_ahead).unwrap_or(usize::MAX));
-        Self { all, memory: Budget::new(MEMORY), spare: Arc::default() }
+        Self { all, memory: Budget::new(MEMORY), common: Arc::default() }
     }
 
     /// Begins with what is `there` of a body. `None`: it is short, or there is no room, so that its app reads it as it comes.
@@ -58,20 +77,15 @@ impl Bodies {
         let memory = if length <= IN_MEMORY { self.memory.take(whole) } else { None };
         let mut kept = match &memory {
             Some(_) => {
-                let mut bytes = self.spare.swap(vec![]);
+                let mut bytes = self.common.swap(vec![]);
                 bytes.reserve_exact(whole);
                 Store::Memory(bytes)
             }
-            None => Store::Disk(tempfile::tempfile().map_err(|error| say(&error)).ok()?, 0),
+            None => Store::Disk(tempfile::tempfile().map_err(|error| self.common.say(&error)).ok()?, 0),
         };
-        kept.push(there, u64::MAX).map_err(|error| say(&error)).ok()?;
-        Some(Ahead { length, kept, over: false, tail: vec![], all, _memory: memory, spare: Arc::clone(&self.spare) })
+        kept.push(there, u64::MAX).map_err(|error| self.common.say(&error)).ok()?;
+        Some(Ahead { length, kept, over: false, tail: vec![], all, _memory: memory, common: Arc::clone(&self.common) })
     }
-}
-
-/// Why an app is called before its body is there.
-fn say(error: &io::Error) {
-    diag::say(&format!("a body cannot be kept on disk, so its worker waits for the client: {error}"));
 }
 
 /// The beginning of a body, or all of it.
@@ -84,7 +98,7 @@ pub(crate) struct Ahead {
     tail: Vec<u8>,
     all: Held,
     _memory: Option<Held>,
-    spare: Arc<Spare>,
+    common: Arc<Common>,
 }
 
 impl Drop for Ahead {
@@ -93,7 +107,7 @@ impl Drop for Ahead {
             && bytes.capacity() <= SPARE
         {
             bytes.clear();
-            self.spare.swap(std::mem::take(bytes));
+            self.common.swap(std::mem::take(bytes));
         }
     }
 }
@@ -130,7 +144,7 @@ impl Ahead {
         let mut part = vec![];
         let got = room::receive_onto(&mut part, socket, most)?;
         if let Err(error) = self.kept.push(&part, 0) {
-            say(&error);
+            self.common.say(&error);
             (self.over, self.tail) = (true, part);
         }
         Ok(got)
