@@ -103,7 +103,8 @@ fn why_names_the_last_death() {
 #[test]
 fn the_log_is_shown_and_followed() {
     let server = started("stats = app.stats\nlogto = app.log\n");
-    assert!(good(&server, &["log", "app.ini", "-n", "100"]).contains("generation 1 serves"));
+    // The first answer may come before the master's line about it.
+    wait_for("its start", || good(&server, &["log", "app.ini", "-n", "100"]).contains("generation 1 serves").then_some(()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_imperator"));
     let command = command.args(["log", "app.ini", "-f", "-n", "0"]).current_dir(server.dir.path()).stdout(Stdio::piped());
     let mut follower = command.spawn().expect("imperator");

@@ -18,8 +18,11 @@ pub const PIPE: usize = 256 * 1024;
 const TURN: usize = 128 * 1024;
 /// A line that is longer is cut into several.
 const LONGEST: usize = 8 * 1024;
-/// How long a pipe is left alone that was read: lines gather.
-const GATHER_MS: u64 = 10;
+/// How long a pipe is left alone that was read: lines gather. At the usual limit [`PIPE`] holds what may come meanwhile, so nobody waits for it.
+const GATHER_MS: u64 = 30;
+/// The same after [`MUCH`].
+const GATHER_MUCH_MS: u64 = 10;
+const MUCH: usize = 64 * 1024;
 /// How long a pipe is left alone that has had its share, or whose lines nobody takes.
 const REST_MS: u64 = 100;
 /// Who had to wait in this time says too much.
@@ -180,7 +183,7 @@ impl Taps {
         }
         let rest = tap.share.take(read, self.limit, now_ms);
         let warn = rest > 0 && !std::mem::replace(&mut tap.told, true);
-        tap.resting_until = Some(now_ms + rest.max(GATHER_MS));
+        tap.resting_until = Some(now_ms + rest.max(if read < MUCH { GATHER_MS } else { GATHER_MUCH_MS }));
         tap.flooded_ms = if rest > 0 { Some(now_ms) } else { tap.flooded_ms };
         if warn {
             tracing::warn!(
@@ -398,6 +401,14 @@ mod tests {
         let flood = |ms| b.taps.flood(&Key::vassal("a.ini"), ms);
         assert_eq!((flood(ms), flood(ms + LATELY_MS + 1)), (Some(19), None));
         assert_eq!(b.file().as_bytes(), text);
+    }
+
+    #[test]
+    fn who_says_much_is_read_sooner() {
+        let mut b = bench(0);
+        b.say(&b"0123456789abcde\n".repeat(MUCH / 16));
+        b.turn(0);
+        assert_eq!(b.taps.next_deadline(0), Some(GATHER_MUCH_MS));
     }
 
     #[test]
