@@ -138,7 +138,16 @@ fn is_only_emperor(settings: &Settings) -> bool {
     let sockets = !settings.sockets.is_empty() || !zerg.zerg.is_empty() || !zerg.zerg_pool.is_empty();
     let serves = sockets || settings.names_app() || settings.python.pyrun.is_some();
     let runs = !settings.background.daemons.is_empty() || !settings.background.crons.is_empty();
-    !settings.emperor.sources.is_empty() && !serves && !runs
+    !settings.emperor.sources.is_empty() && !serves && !runs && !asks_for_master(settings)
+}
+
+/// What only a master answers or looks at.
+fn asks_for_master(settings: &Settings) -> bool {
+    let (stats, reload) = (&settings.stats, &settings.reload);
+    let answers =
+        stats.address.is_some() || stats.prometheus.is_some() || stats.health.is_some() || !settings.process.master_fifo.is_empty();
+    let touched = [&reload.touch_reload, &reload.touch_exec, &reload.touch_gracefully_stop, &reload.fs_reload, &reload.fs_brutal_reload];
+    answers || touched.iter().any(|files| !files.is_empty())
 }
 
 /// As `show-config` prints it; tests of popular images look for its first and last line in the log.
@@ -181,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn daemons_and_cron_lines_of_an_emperor_need_a_master() {
+    fn what_a_master_does_an_emperor_needs_one_for() {
         let load = |more: &[&str]| {
             let argv: Vec<String> = ["imperator", "--emperor", "/v"].iter().chain(more).map(|word| (*word).to_owned()).collect();
             load(&argv, &[]).expect("good").mode
@@ -189,6 +198,10 @@ mod tests {
         assert_eq!(load(&[]), Mode::Emperor);
         assert_eq!(load(&["--attach-daemon", "sleep 9"]), Mode::Serve);
         assert_eq!(load(&["--cron", "-1 -1 -1 -1 -1 true"]), Mode::Serve);
+        assert_eq!(load(&["--stats", "/s"]), Mode::Serve);
+        assert_eq!(load(&["--master-fifo", "/f"]), Mode::Serve);
+        assert_eq!(load(&["--touch-reload", "/v.ini"]), Mode::Serve);
+        assert_eq!(load(&["--emperor-stats", "/s"]), Mode::Emperor);
     }
 
     #[test]

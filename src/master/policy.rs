@@ -23,10 +23,13 @@ pub fn policy(settings: &Settings) -> Policy {
     }
 }
 
-/// No socket and no app: sockets are bound for others (`zerg-pool`), or there are only daemons and cron lines. No worker is needed.
+/// No socket and no app: sockets are bound for others (`zerg-pool`), or there are only vassals, daemons and cron lines. No worker is needed.
 fn needs_no_worker(settings: &Settings) -> bool {
     let (options, background) = (&settings.socket_options, &settings.background);
-    let something = !options.zerg_pool.is_empty() || !background.daemons.is_empty() || !background.crons.is_empty();
+    let something = !settings.emperor.sources.is_empty()
+        || !options.zerg_pool.is_empty()
+        || !background.daemons.is_empty()
+        || !background.crons.is_empty();
     something && options.zerg.is_empty() && settings.sockets.is_empty() && !settings.names_app()
 }
 
