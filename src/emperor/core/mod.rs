@@ -105,8 +105,10 @@ pub struct Policy {
 
 /// How long a vassal that says nothing counts as starting.
 const START_SLOT_MS: u64 = 2000;
-/// A file is left alone for so long after its last change, and a missing one is looked for again.
-pub const QUIET_MS: u64 = 50;
+/// A file is left alone for so long after its last change. (One that is being written waits for its writer, where the kernel tells.)
+pub const QUIET_MS: u64 = 30;
+/// A file that is missing is looked for once more after so long.
+const MISSING_MS: u64 = 50;
 /// `emperor-no-blacklist` takes the penalty away, but not the breath.
 const NO_BLACKLIST_PAUSE_MS: u64 = 100;
 

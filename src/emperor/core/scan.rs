@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Core, Face, Key, Now, Owner, Phase, QUIET_MS, Stamp, Vassal, byte};
+use super::{Action, Core, Face, Key, MISSING_MS, Now, Owner, Phase, QUIET_MS, Stamp, Vassal, byte};
 
 /// One file that a source holds for a vassal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether the file has been left alone for a moment. A time in the future is a wrong clock, not a writer.
-    fn is_settled(&self, now: Now) -> bool {
-        let age = now.wall_ms - self.touched_ms;
-        !self.busy && !(0..QUIET_MS as i64).contains(&age)
+    /// How long the file is to be left alone, if it has not been for a moment. A time in the future is a wrong clock, not a writer.
+    fn settles_in(&self, now: Now) -> Option<u64> {
+        let age = u64::try_from(now.wall_ms - self.touched_ms).unwrap_or(QUIET_MS);
+        if self.busy { Some(QUIET_MS) } else { QUIET_MS.checked_sub(age).filter(|left| *left > 0) }
     }
 }
 
@@ -94,8 +94,8 @@ impl Core {
             }
         }
         let is_news = keys.is_empty() || keys.iter().any(|k| self.vassals.get(k).is_some_and(|v| v.stamp != file.stamp));
-        if is_news && !file.is_settled(now) {
-            self.rescan_in(now, QUIET_MS);
+        if is_news && let Some(left) = file.settles_in(now) {
+            self.rescan_in(now, left);
             return;
         }
         if !keys.iter().any(|k| k.zerg == 0) {
@@ -162,8 +162,8 @@ impl Core {
             // Some editors move a file away for an instant: what is missing must stay so before its vassal ends.
             Phase::Running { .. } => {
                 let since = *vassal.missing_since.get_or_insert(now.ms);
-                if now.ms < since + QUIET_MS {
-                    self.rescan_in(now, since + QUIET_MS - now.ms);
+                if now.ms < since + MISSING_MS {
+                    self.rescan_in(now, since + MISSING_MS - now.ms);
                 } else {
                     vassal.wanted = false;
                     self.stop(now, key, false, "its file is gone", out);

@@ -77,10 +77,11 @@ fn a_file_is_left_alone_until_it_is_quiet() {
     let mut fresh = file("a.ini", 1);
     fresh.touched_ms = at(1000).wall_ms;
     assert_eq!(scan(&mut core, 1010, std::slice::from_ref(&fresh)), []);
-    assert_eq!(core.next_deadline(at(1010)), Some(1060));
-    assert_eq!(silent(core.tick(at(1060))), [Action::Scan]);
+    assert_eq!(core.next_deadline(at(1010)), Some(1000 + QUIET_MS));
+    assert_eq!(silent(core.tick(at(1000 + QUIET_MS))), [Action::Scan]);
     fresh.busy = true;
-    assert_eq!(scan(&mut core, 1060, std::slice::from_ref(&fresh)), []);
+    assert_eq!(scan(&mut core, 1000 + QUIET_MS, std::slice::from_ref(&fresh)), []);
+    assert_eq!(core.next_deadline(at(1000 + QUIET_MS)), Some(1000 + 2 * QUIET_MS), "its writer may have gone then");
     fresh.busy = false;
     assert_eq!(scan(&mut core, 1070, std::slice::from_ref(&fresh)), [Action::Start(key("a.ini"))]);
     // A clock that is ahead is no writer.
