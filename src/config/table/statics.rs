@@ -61,7 +61,7 @@ pub const OPTIONS: &[Row] = &[
     long(
         "offload-ahead",
         &[],
-        "bytes on disk that the apps of a worker may be ahead of slow clients, all together (1 GiB); 0: an app waits 256 KiB ahead",
+        "bytes on disk that the apps of a worker may be ahead of slow clients, all together (256 MiB); 0: an app waits 256 KiB ahead",
         set_number!(request.offload_ahead),
     ),
     int("offload-timeout", &[], "seconds that a peer may read nothing of what they send (60)", set_number!(request.offload_timeout)),

@@ -53,7 +53,7 @@ impl Default for RequestSettings {
             http_timeout: 60,
             offload_threads: None,
             offload_timeout: 60,
-            offload_ahead: 1 << 30,
+            offload_ahead: 256 << 20,
             disable_sendfile: false,
             limit_post: 0,
             post_buffering: 0,
