@@ -305,30 +305,3 @@ fn an_app_names_the_file_that_is_sent_instead_of_its_body() {
     assert_eq!(http(&kept, "/").expect("an answer").status, 200);
     drop(begun(&kept, &get("/named?big.bin")));
 }
-
-/// What the kernel still has to send, and has not been told to have arrived, on the connection to that port of the client's.
-fn unsent(server: &str, client: u16) -> Option<usize> {
-    let port: u16 = server.rsplit_once(':')?.1.parse().ok()?;
-    let ours = format!(":{port:04X} 0100007F:{client:04X} ");
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let line = table.lines().find(|line| line.contains(&ours))?;
-    usize::from_str_radix(line.split_whitespace().nth(4)?.split_once(':')?.0, 16).ok()
-}
-
-#[test]
-fn a_client_that_reads_nothing_takes_little_of_the_kernels_memory() {
-    let server = started("");
-    let address = server.fill("127.0.0.1:{port}");
-    let mut client = std::net::TcpStream::connect(&address).expect("connect");
-    let port = client.local_addr().expect("an address").port();
-    client.write_all(&get("/s/big.bin")).expect("write");
-    server.wait_log("via offload()");
-    // Until it stays as it is.
-    let mut last = usize::MAX;
-    let queued = wait_for("a full socket", || {
-        std::thread::sleep(Duration::from_millis(200));
-        let queued = unsent(&address, port)?;
-        (queued > 0 && std::mem::replace(&mut last, queued) == queued).then_some(queued)
-    });
-    assert!(queued < 2 * MIB, "{queued}");
-}

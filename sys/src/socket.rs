@@ -24,8 +24,6 @@ pub enum Number {
     /// Seconds.
     DeferAccept,
     V6Only,
-    /// Bytes that the kernel takes ahead of what it has sent before it says that there is no room (TCP_NOTSENT_LOWAT).
-    UnsentAtMost,
 }
 
 /// Sets such an option.
@@ -33,7 +31,6 @@ pub fn set_number(fd: BorrowedFd<'_>, option: Number, value: i32) -> Result<()> 
     let (level, name) = match option {
         Number::DeferAccept => (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
         Number::V6Only => (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
-        Number::UnsentAtMost => (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT),
     };
     let length = size_of::<i32>() as libc::socklen_t;
     // SAFETY: `value` is a C int that lives through the call, and `length` is its size.

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use imperator_sys::room::{self, Room};
 use nix::errno::Errno;
@@ -12,8 +13,10 @@ use nix::errno::Errno;
 use crate::budget::{Budget, Held};
 use crate::clock::monotonic_ms;
 use crate::intake::COLLECT;
+use crate::language::NoLock;
 use crate::log::diag;
 use crate::settings::RequestSettings;
+use crate::socket::{self, Ready};
 use crate::store::Store;
 
 /// Bytes of memory for such bodies, all of a worker's together; what finds none is on disk.
@@ -28,6 +31,11 @@ const SAID_MS: u64 = 10_000;
 const PART: usize = 256 * 1024;
 /// Bytes of a body that are taken before other connections have their turn.
 const TURN: u64 = 1 << 20;
+/// How long a quick sender is waited for at once, and in all of one body: one upload after the other is sooner done than all of them in turn.
+const PAUSE: Duration = Duration::from_millis(5);
+const PAUSES: Duration = Duration::from_millis(20);
+/// Who sends so many bytes between two waits is quick.
+const QUICK: u64 = 64 * 1024;
 
 /// What a worker may keep of bodies whose apps are not called yet.
 pub(crate) struct Bodies {
@@ -84,7 +92,7 @@ impl Bodies {
             None => Store::Disk(tempfile::tempfile().map_err(|error| self.common.say(&error)).ok()?, 0),
         };
         kept.push(there, u64::MAX).map_err(|error| self.common.say(&error)).ok()?;
-        Some(Ahead { length, kept, over: false, tail: vec![], all, _memory: memory, common: Arc::clone(&self.common) })
+        Some(Ahead { length, kept, over: false, tail: vec![], patience: PAUSES, all, _memory: memory, common: Arc::clone(&self.common) })
     }
 }
 
@@ -96,6 +104,8 @@ pub(crate) struct Ahead {
     over: bool,
     /// What was received and could not be kept.
     tail: Vec<u8>,
+    /// What is left of [`PAUSES`].
+    patience: Duration,
     all: Held,
     _memory: Option<Held>,
     common: Arc<Common>,
@@ -113,11 +123,13 @@ impl Drop for Ahead {
 }
 
 impl Ahead {
-    /// Takes what has arrived, without waiting. Whether there is nothing more to be waited for.
+    /// Takes what has arrived, and waits a moment for more only where much has come. Whether there is nothing more to be waited for.
     pub fn collect(&mut self, socket: BorrowedFd<'_>) -> bool {
-        let end = self.kept.size() + TURN;
+        let mut waited_at = self.kept.size();
+        let end = waited_at + TURN;
         while !self.over && self.kept.size() < end {
             match self.receive(socket) {
+                Err(Errno::EAGAIN) if self.kept.size() - waited_at >= QUICK && self.comes_at_once(socket) => waited_at = self.kept.size(),
                 Err(Errno::EAGAIN) => return false,
                 // Who reads to its end will see why there is no more.
                 Ok(0) | Err(_) => self.over = true,
@@ -125,6 +137,16 @@ impl Ahead {
             }
         }
         self.over
+    }
+
+    fn comes_at_once(&mut self, socket: BorrowedFd<'_>) -> bool {
+        if self.patience.is_zero() {
+            return false;
+        }
+        let began = Instant::now();
+        let ready = socket::wait_for(socket, Ready::Read, PAUSE, &NoLock).is_ok_and(|ready| ready);
+        self.patience = self.patience.saturating_sub(began.elapsed());
+        ready
     }
 
     fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
@@ -217,6 +239,24 @@ mod tests {
             drop(ahead);
             assert_eq!((bodies.all.left(), bodies.memory.left()), (1 << 30, MEMORY));
         }
+    }
+
+    #[test]
+    fn only_a_quick_sender_is_waited_for_and_that_comes_to_an_end() {
+        let bodies = bodies(1 << 30);
+        let (mut peer, ours) = UnixStream::pair().expect("pair");
+        let mut ahead = bodies.begin(IN_MEMORY, b"begun").expect("begun");
+        for _ in 0..100 {
+            peer.write_all(&[b'a'; 1000]).expect("write");
+            assert!(!ahead.collect(ours.as_fd()));
+        }
+        assert_eq!(ahead.patience, PAUSES, "a slow one costs nobody anything");
+        for _ in 0..6 {
+            peer.write_all(&[b'a'; QUICK as usize]).expect("write");
+            assert!(!ahead.collect(ours.as_fd()));
+        }
+        assert_eq!(ahead.patience, Duration::ZERO, "each time a few milliseconds, for nothing came");
+        assert_eq!(ahead.size(), 5 + 100_000 + 6 * QUICK);
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub(crate) struct Thread<'s> {
     batch: Batch,
     /// This thread is the one that waits for events.
     leads: bool,
-    /// It left a response to the engine: what else there is to accept may be for other workers.
-    lent: bool,
+    /// What else there is to accept may be for other workers: it left a response to the engine, or a body is on its way.
+    has_enough: bool,
 }
 
 /// Serves until the worker ends.
@@ -98,7 +98,7 @@ impl<'s> Thread<'s> {
             pool: Pool::default(),
             batch: Batch::default(),
             leads: false,
-            lent: false,
+            has_enough: false,
         }
     }
 
@@ -166,7 +166,7 @@ impl Thread<'_> {
                         self.shared.queue_anew(index);
                     }
                     self.work_on(Connection::new(socket, index, protocol));
-                    if std::mem::take(&mut self.lent) {
+                    if std::mem::take(&mut self.has_enough) {
                         return;
                     }
                 }
@@ -224,6 +224,7 @@ impl Thread<'_> {
                 self.clock.forget();
             }
             if !connection.collect(&self.shared.settings.request) {
+                self.has_enough = true;
                 return self.park(connection);
             }
             if connection.buffer.data().len() < connection.wanted && !connection.ended && !connection.overdue {
@@ -259,7 +260,7 @@ impl Thread<'_> {
         connection.buffer.park(&mut self.pool);
         self.shared.lend(&mut connection);
         self.shared.let_others_send(connection.listener);
-        self.lent = true;
+        self.has_enough = true;
         offload.send(connection, pieces, next);
     }
 

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use imperator_sys::socket::{Number, set_number};
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use tokio::io::Interest;
@@ -22,9 +21,6 @@ use super::ward::Ward;
 
 /// Bytes of stack: futures are on the heap.
 const STACK: usize = 256 * 1024;
-/// Bytes that the kernel takes ahead of what it can send: more would have left the processor's cache when the peer gets to them, and would take the
-/// kernel's memory for a slow one; less wakes the engine more often.
-const UNSENT: i32 = 1 << 20;
 
 pub(super) struct Engine {
     threads: Vec<Handle>,
@@ -73,8 +69,6 @@ fn run(runtime: &Runtime) {
 
 /// Has the runtime watch a socket. (To it a stream socket is a stream socket, of whatever family.)
 fn watch(socket: OwnedFd) -> io::Result<UnixStream> {
-    // (Unix sockets have no such option, and take less anyway.)
-    let _ = set_number(socket.as_fd(), Number::UnsentAtMost, UNSENT);
     UnixStream::from_std(socket.into())
 }
 
