@@ -35,7 +35,7 @@ const TURN: u64 = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(5);
 const PAUSES: Duration = Duration::from_millis(20);
 /// Who sends so many bytes between two waits is quick.
-const QUICK: u64 = 64 * 1024;
+const QUICK: u64 = 16 * 1024;
 
 /// What a worker may keep of bodies whose apps are not called yet.
 pub(crate) struct Bodies {

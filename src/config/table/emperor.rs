@@ -49,7 +49,7 @@ pub const OPTIONS: &[Row] = &[
     int(
         "vassal-log-limit",
         &[],
-        "KiB a second that one vassal may say before it has to wait (8192; 0: any)",
+        "KiB a second that one vassal may say before it has to wait (4096; 0: any)",
         set_number!(emperor.vassal_log_limit),
     ),
     flag("emperor-tyrant", &[], "each vassal runs as its file's owner", set_flag!(emperor.tyrant)),

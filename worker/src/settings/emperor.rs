@@ -83,7 +83,7 @@ impl Default for Emperor {
             dashboard_actions: false,
             vassal_log: None,
             vassal_log_maxsize: 10 << 20,
-            vassal_log_limit: 8192,
+            vassal_log_limit: 4096,
             tyrant: false,
             tyrant_nofollow: false,
             tyrant_initgroups: false,
