@@ -109,7 +109,8 @@ fn a_client_that_leaves_in_mid_body_or_lies_about_it_hurts_nobody() {
     let huge = begun(&server, &packet("/", &[("CONTENT_LENGTH", "18446744073709551615")]), &whole);
     assert_eq!(uwsgi(&server.sock(), "/").expect("an answer").text(), "0");
     assert_eq!(answer(huge).status, 408);
-    assert_eq!(answer(begun(&server, &head("/", 200_000, 0), &whole)).text(), "200000");
+    // (What is too much comes with the last of the rest: who still writes when the answer is out has lost its connection.)
+    assert_eq!(answer(begun(&server, &head("/", 200_000, 0), &whole[..201_000])).text(), "200000");
     server.wait_log("no data from the client for 1 seconds");
 }
 
